@@ -165,23 +165,32 @@ class Faults:
         self.rules.clear()
 
     def take(self, kind: str, *, service: str, subject: Subject | None = None) -> Rule | None:
-        """The semantic fault of that kind that hits this operation; each rule that matches counts it."""
-        struck = [
-            rule
+        """The semantic fault of that kind that hits this operation, counted as a hit.
+
+        The first rule that hits ends the search, so rules of one kind take their turns in the order they were made.
+        """
+        about = subject or Subject()
+        for rule in self.rules.values():
+            if rule.kind == kind and rule.matches(service, about) and rule.strike():
+                return rule
+        return None
+
+    def lasting(self, kind: str, *, service: str, subject: Subject) -> bool:
+        """Whether a rule without end hits every such operation; counts nothing."""
+        return any(
+            rule.kind == kind and not rule.times and rule.every == 1 and rule.matches(service, subject)
             for rule in self.rules.values()
-            if rule.kind == kind and rule.matches(service, subject or Subject()) and rule.strike()
-        ]
-        return struck[0] if struck else None
+        )
 
     def transport(self, *, service: str, method: str, path: str, subject: Subject) -> Rule | None:
-        """The transport fault that hits this request; each rule that matches counts it."""
-        struck = [
-            rule
-            for rule in self.rules.values()
-            if rule.kind in TRANSPORT
-            and (not rule.method or rule.method.upper() == method)
-            and (not rule.path or re.search(rule.path, path))
-            and rule.matches(service, subject)
-            and rule.strike()
-        ]
-        return struck[0] if struck else None
+        """The transport fault that hits this request, counted as a hit."""
+        for rule in self.rules.values():
+            if (
+                rule.kind in TRANSPORT
+                and (not rule.method or rule.method.upper() == method)
+                and (not rule.path or re.search(rule.path, path))
+                and rule.matches(service, subject)
+                and rule.strike()
+            ):
+                return rule
+        return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class BackendError(Exception):
@@ -86,4 +86,7 @@ class Backend(Protocol):
         """Its public SSH host keys as (type, base64) pairs; empty until the machine has made its final ones."""
 
     def running(self, key: str) -> bool | None:
-        """Whether it is powered on; None if there is no such machine."""
+        """Whether it was last switched on; None if there is no such machine."""
+
+    async def inventory(self) -> list[dict[str, Any]]:
+        """What really exists: ``key``, ``hostname``, ``ipv4``, ``running`` of each machine."""

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The ASGI application: every cloud's routes, ``/admin``, and the fault middleware around them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from . import admin
+from .middleware import FaultMiddleware, RequestLog
+from .world import World
+
+CLOUDS = ("hetzner", "gce", "zerotier")
+
+
+def build(world: World) -> ASGIApp:
+    """The application of one sandbox; its lifespan opens and closes the back end."""
+    requests = RequestLog()
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await world.backend.open()
+        try:
+            yield
+        finally:
+            await world.close()
+
+    routes = admin.routes(world, requests)
+    for name in CLOUDS:
+        if importlib.util.find_spec(f"sandbox.{name}"):
+            routes += importlib.import_module(f"sandbox.{name}").routes(world)
+    return FaultMiddleware(Starlette(routes=routes, lifespan=lifespan), world, requests)
