@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The registry: every provider a fleet file can name.
+
+The imports are spelt out, because Ansible finds what to send along with a module by reading them.
+
+This file is private to the gpumesh.fleet collection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ..spec import BaremetalMachine, ExternalMachine
+from . import hetzner
+from .base import Kind
+
+try:
+    from . import gcp
+except ImportError:
+    _GCP: tuple[Kind, ...] = ()
+else:
+    _GCP = (gcp.KIND,)
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        kind.name: kind
+        for kind in (
+            hetzner.KIND,
+            *_GCP,
+            Kind("baremetal", BaremetalMachine),
+            Kind("external", ExternalMachine),
+        )
+    }
+)
+"""By the name that a machine's ``provider:`` gives."""
