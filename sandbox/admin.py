@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``/admin``: what tests use to look into the sandbox and to break it. Needs no token; the service is on loopback.
 
-    GET    /admin/health     what runs
-    GET    /admin/faults     the rules in force
-    POST   /admin/faults     a new rule (sandbox.faults.Rule as JSON); answers it with its id
-    DELETE /admin/faults     all of them;  DELETE /admin/faults/{id}  one
-    GET    /admin/requests   the log; ?service= &method= &path=<regex> filter, ?count=1 gives only the number
-    DELETE /admin/requests   empty the log
-    GET    /admin/machines   what exists behind the clouds, whatever their lists say
-    GET    /admin/settings   and  PUT: ``{"operation_seconds": 5}``
-    POST   /admin/reset      an empty cloud: no machines, no objects, no faults, an empty log
+GET    /admin/health     what runs
+GET    /admin/faults     the rules in force
+POST   /admin/faults     a new rule (sandbox.faults.Rule as JSON); answers it with its id
+DELETE /admin/faults     all of them;  DELETE /admin/faults/{id}  one
+GET    /admin/requests   the log; ?service= &method= &path=<regex> filter, ?count=1 gives only the number
+DELETE /admin/requests   empty the log
+GET    /admin/machines   what exists behind the clouds, whatever their lists say
+GET    /admin/settings   and  PUT: ``{"operation_seconds": 5}``
+POST   /admin/reset      an empty cloud: no machines, no objects, no faults, an empty log
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ class Admin:
             given = await request.json()
             seconds = given.get("operation_seconds") if isinstance(given, dict) else None
             if not isinstance(seconds, int | float) or isinstance(seconds, bool) or seconds < 0:
-                return JSONResponse({"error": "operation_seconds must be a number of seconds, 0 or more"}, 422)
+                return JSONResponse(
+                    {"error": "operation_seconds must be a number of seconds, 0 or more"}, 422
+                )
             self.world.base_seconds = float(seconds)
         return JSONResponse({"operation_seconds": self.world.base_seconds})
 

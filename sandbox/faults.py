@@ -19,13 +19,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-TRANSPORT = frozenset({"rate_limit", "error", "unavailable", "reset", "reset_after", "hang", "slow", "duplicate"})
+TRANSPORT = frozenset(
+    {"rate_limit", "error", "unavailable", "reset", "reset_after", "hang", "slow", "duplicate"}
+)
 """``rate_limit`` 429, ``error`` 500 (or ``status``), ``unavailable`` 503: instead of handling the request.
 ``reset``: the TCP connection is reset instead of handling it. ``reset_after``: it is handled, then the connection reset.
 ``hang``: no answer for ``seconds`` (default: for ever), then a reset. ``slow``: the answer comes ``seconds`` late.
 ``duplicate``: it is handled twice, the client gets the second answer."""
 
 SEMANTIC = frozenset({"stockout", "quota", "slow_operation", "failed_operation", "list_lag"})
+
+_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +103,23 @@ class Rule:
         if rule.kind not in TRANSPORT | SEMANTIC:
             raise ValueError(f"kind must be one of {', '.join(sorted(TRANSPORT | SEMANTIC))}")
         for key, kind in known.items():
-            value, wanted = getattr(rule, key), {"str": str, "int": int, "float": (int, float)}.get(str(kind), dict)
-            if not isinstance(value, wanted) or isinstance(value, bool):
+            if type(getattr(rule, key)) not in _TYPES.get(str(kind), (dict,)):
                 raise ValueError(f"{key} must be of type {kind}")
         for key in ("path", "name", "zone", "type", "verb"):
             try:
                 re.compile(getattr(rule, key))
             except re.error as error:
                 raise ValueError(f"{key} is no regular expression: {error}") from error
-        if rule.nth < 1 or rule.every < 1 or rule.times < 0 or rule.seconds < 0 or not 400 <= rule.status <= 599:
-            raise ValueError("nth and every must be 1 or more, times and seconds 0 or more, status 400 to 599")
+        if (
+            rule.nth < 1
+            or rule.every < 1
+            or rule.times < 0
+            or rule.seconds < 0
+            or not 400 <= rule.status <= 599
+        ):
+            raise ValueError(
+                "nth and every must be 1 or more, times and seconds 0 or more, status 400 to 599"
+            )
         return rule
 
     def as_json(self) -> dict[str, Any]:

@@ -94,7 +94,14 @@ class FaultMiddleware:
             await self.app(scope, _replay(body, receive), counted)
 
     async def _strike(
-        self, rule: Rule, service: Service, body: bytes, scope: Scope, receive: Receive, answer: Send, raw: Send
+        self,
+        rule: Rule,
+        service: Service,
+        body: bytes,
+        scope: Scope,
+        receive: Receive,
+        answer: Send,
+        raw: Send,
     ) -> None:
         match rule.kind:
             case "rate_limit" | "error" | "unavailable":
@@ -124,7 +131,7 @@ async def _read(receive: Receive) -> bytes:
     body = b""
     while True:
         message = await receive()
-        body += message.get("body", b"")
+        body += bytes(message.get("body", b""))
         if not message.get("more_body", False):
             return body
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A sandbox inside a test::
 
-    with serve() as sandbox:
-        client = hcloud.Client(sandbox.hetzner_token, api_endpoint=sandbox.hetzner)
-        sandbox.fault(kind="rate_limit", service="hetzner", retry_after=1)
-        ...
-        assert sandbox.requests(method="POST") == 3
+with serve() as sandbox:
+    client = hcloud.Client(sandbox.hetzner_token, api_endpoint=sandbox.hetzner)
+    sandbox.fault(kind="rate_limit", service="hetzner", retry_after=1)
+    ...
+    assert sandbox.requests(method="POST") == 3
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class Sandbox:
 
     def hits(self, fault: int) -> int:
         """How often that fault has struck."""
-        return next(int(rule["hits"]) for rule in self.admin("GET", "faults")["faults"] if rule["id"] == fault)
+        return next(
+            int(rule["hits"]) for rule in self.admin("GET", "faults")["faults"] if rule["id"] == fault
+        )
 
     def clear_faults(self) -> None:
         self.admin("DELETE", "faults")
