@@ -1,42 +1,133 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The fleet file: from its text to a :class:`FleetSpec`, or every problem in it with file, line, machine and field.
+"""The shape of the fleet file: its models, and the :class:`FleetSpec` that everything else works from.
 
-The models below are the published shape of the file: types, defaults and descriptions are read from here into the
-JSON Schema. What only one provider has (zone, location, server types) is in that provider's own file, as a subclass of
-:class:`MachineBase`.
+Types, defaults and descriptions are read from here into the JSON Schema. What only one provider has (zone, location,
+server types) is in that provider's own file, as a subclass of :class:`MachineBase`. Rules that join several fields are
+validators of the models; a validator raises :class:`WrongField`, or ``ValueError`` with one full sentence.
+
+:mod:`spec_file` reads a file into a FleetSpec.
 
 This file is private to the gpumesh.fleet collection.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import difflib
+import ipaddress
+import os.path
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    field_validator,
+)
+
+from . import addresses
+from .gpu import catalog
+
+if TYPE_CHECKING:
+    from .providers.base import Kind
+    from .spec_file import Document
 
 MachineName = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")]
 """A host name every cloud accepts: RFC 1035 label, lower case."""
 
 Tag = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+UserName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
+
+PATTERNS: dict[str, str] = {
+    r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$": (
+        "begins with a letter, holds only a-z, 0-9 and dashes, does not end in a dash, and has at most 63 characters"
+    ),
+    r"^[a-z][a-z0-9_]*$": "begins with a letter and holds only a-z, 0-9 and underscores",
+    r"^[a-z_][a-z0-9_-]{0,31}$": "is a Linux account: a-z, 0-9, - and _, at most 32 characters",
+    r"^[0-9a-f]{16}$": "is 16 hexadecimal digits in lower case",
+    r"^[0-9a-f]{10}$": "is 10 hexadecimal digits in lower case",
+    r"^https?://[^\s/]\S*$": "begins with http:// or https://",
+}
+"""What each pattern of the models asks for, in words."""
+
+_MOST_GPUS = 16
+_FEW = 12
+_ADDRESS = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.:_%-]*[A-Za-z0-9])?$")
+_HOST_KEY = re.compile(
+    r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) AAAA[A-Za-z0-9+/]+={0,2}( .*)?$"
+)
+_OUR_LABELS = "gpumesh-"
+_OUR_VARS = "fleet_"
+
+
+class WrongField(ValueError):
+    """What a model's validator raises when it knows which field is to blame.
+
+    Args:
+        field: the field, dotted below the model: ``gpu.count``.
+        message: what is wrong and what would be right, one sentence without a final full stop.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def _network(value: str) -> str:
+    try:
+        network = ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError(f"'{value}' is not a network; write it as 203.0.113.0/24 or 2001:db8::/32") from None
+    if str(network) != value:
+        raise ValueError(
+            f"'{value}' is not the first address of a network with its length; did you mean '{network}'?"
+        )
+    return value
+
+
+WhenSick = Literal["fail", "stale", "partial"]
+_WHEN_SICK_DOC = (
+    "What the inventory does when {who} answers with an error: fail, go on with what the cache knew (stale), "
+    "or go on with what is declared (partial)."
+)
+Cidr = Annotated[str, AfterValidator(_network)]
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]\S*$")]
 
 
 class Model(BaseModel):
     """Strict, immutable, and no unknown key."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Gpu(Model):
     """The GPUs a machine has."""
 
-    model: str = Field(description="Model by its short name, as in the catalog: t4, l4, a100, h100, rtx5090, ...")
-    count: int = Field(default=1, ge=1, description="How many.")
+    model: str = Field(
+        description="Model by its short name, as in the catalog: t4, l4, a100, h100, rtx5090, ..."
+    )
+    count: int = Field(default=1, ge=1, le=_MOST_GPUS, description="How many.")
+
+    @field_validator("model")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        model = catalog.find(value)
+        if model is None:
+            raise ValueError(f"'{value}' is no GPU model we know{did_you_mean(value, catalog.names())}")
+        return model.name
 
 
 class Budget(Model):
     """What the fleet may cost."""
 
-    hourly_usd: float = Field(gt=0, description="Refuse a plan that costs more than this many US dollars per hour.")
+    hourly_usd: float = Field(
+        gt=0, description="Refuse a plan that costs more than this many US dollars per hour."
+    )
     usd_per_eur: float = Field(default=1.20, gt=0, description="Exchange rate the budget is computed with.")
 
 
@@ -49,15 +140,18 @@ class Mesh(Model):
     )
     domain: str = Field(default="zt", description="Suffix of the names of mesh members.")
     token: SecretStr | None = Field(default=None, description="API token of ZeroTier Central.")
-    endpoint: str | None = Field(default=None, description="Base URL of the control plane's API.")
+    endpoint: Url | None = Field(default=None, description="Base URL of the control plane's API.")
+    when_sick: WhenSick = Field(default="fail", description=_WHEN_SICK_DOC.format(who="the control plane"))
 
 
 class Defaults(Model):
     """Values for every machine that does not say otherwise."""
 
-    user: str = Field(default="admin", description="Administrator account on every machine, with sudo.")
-    ssh_keys: tuple[str, ...] = Field(default=(), description="Files of public SSH keys, relative to the fleet file.")
-    ssh_sources: tuple[str, ...] = Field(
+    user: UserName = Field(default="admin", description="Administrator account on every machine, with sudo.")
+    ssh_keys: tuple[str, ...] = Field(
+        default=(), description="Files of public SSH keys, relative to the fleet file."
+    )
+    ssh_sources: tuple[Cidr, ...] = Field(
         default=("0.0.0.0/0", "::/0"), description="Networks from which the public SSH port may be reached."
     )
     ssh_port: int = Field(default=22, ge=1, le=65535, description="Port of the SSH server.")
@@ -66,29 +160,52 @@ class Defaults(Model):
 class ProviderSettings(Model):
     """A block under ``providers:``; every provider has its own subclass."""
 
-    endpoint: str | None = Field(default=None, description="Base URL of the API, for a proxy or the sandbox.")
-    when_sick: Literal["fail", "stale", "partial"] = Field(
-        default="fail",
-        description="What the inventory does when this cloud does not answer: fail, list what the cache knew, or go on without.",
-    )
+    endpoint: Url | None = Field(default=None, description="Base URL of the API, for a proxy or the sandbox.")
+    when_sick: WhenSick = Field(default="fail", description=_WHEN_SICK_DOC.format(who="this cloud"))
 
 
 class MachineBase(Model):
     """What every machine can declare, whoever makes it."""
 
     name: MachineName = Field(exclude=True)
-    provider: str = Field(description="Who makes it: hetzner, gcp, baremetal (already there) or external (never configured).")
-    enabled: bool = Field(default=False, description="It should exist. False unless set, for all that costs money.")
-    disabled: Literal["absent", "stopped"] = Field(default="absent", description="What it is while not enabled.")
-    tags: tuple[Tag, ...] = Field(default=(), description="Groups of your own: each becomes the group tag_<tag>.")
+    provider: str = Field(
+        description="Who makes it: hetzner, gcp, baremetal (already there) or external (never configured)."
+    )
+    enabled: bool = Field(
+        default=False, description="It should exist. False unless set, for all that costs money."
+    )
+    disabled: Literal["absent", "stopped"] = Field(
+        default="absent", description="What it is while not enabled."
+    )
+    tags: tuple[Tag, ...] = Field(
+        default=(), description="Groups of your own: each becomes the group tag_<tag>."
+    )
     gpu: Gpu | None = Field(default=None, description="Its GPUs.")
-    user: str | None = Field(default=None, description="Administrator account, instead of the fleet's default.")
+    user: UserName | None = Field(
+        default=None, description="Administrator account, instead of the fleet's default."
+    )
     vars: dict[str, Any] = Field(default_factory=dict, description="Host variables of your own.")
 
-    @property
-    def zone(self) -> str:
-        """Where it is declared to be placed; empty for machines no cloud places."""
-        return ""
+    @field_validator("vars")
+    @classmethod
+    def _variable_names(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if not name.isidentifier():
+                raise ValueError(
+                    f"'{name}' is no variable name; it holds only letters, digits and underscores"
+                )
+            if name.startswith(_OUR_VARS):
+                raise ValueError(
+                    f"'{name}' begins with {_OUR_VARS}, which is kept for what the inventory says; choose another name"
+                )
+        return value
+
+    if TYPE_CHECKING:
+        # Declared only: pydantic warns when a provider's model has a field of the name of a property up here.
+
+        @property
+        def zone(self) -> str:
+            """Where it is declared to be placed; empty for machines no cloud places."""
 
     @property
     def type_name(self) -> str:
@@ -100,31 +217,136 @@ class CloudMachine(MachineBase):
     """What every machine that a cloud makes can declare."""
 
     type: str = Field(description="Machine type (GCP) or server type (Hetzner).")
-    image: str = Field(default="debian-13", description="What it boots: ubuntu-24.04, debian-12, debian-13, or the cloud's own name.")
-    labels: dict[str, str] = Field(default_factory=dict, description="Labels of your own on the cloud object.")
-    ssh_sources: tuple[str, ...] | None = Field(default=None, description="Networks that may reach its SSH port.")
-    user_data: str | None = Field(default=None, description="File of cloud-config to merge with ours, relative to the fleet file.")
+    image: str = Field(
+        default="debian-13",
+        description="What it boots: ubuntu-24.04, debian-12, debian-13, or the cloud's own name.",
+    )
+    labels: dict[str, str] = Field(
+        default_factory=dict, description="Labels of your own on the cloud object."
+    )
+    ssh_sources: tuple[Cidr, ...] | None = Field(
+        default=None, description="Networks that may reach its SSH port."
+    )
+    user_data: str | None = Field(
+        default=None, description="File of cloud-config to merge with ours, relative to the fleet file."
+    )
+
+    @field_validator("labels")
+    @classmethod
+    def _foreign_labels(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if name.startswith(_OUR_LABELS):
+                raise ValueError(
+                    f"'{name}' begins with {_OUR_LABELS}, which is kept for our own labels; choose another name"
+                )
+        return value
 
     @property
     def type_name(self) -> str:
         return self.type
 
 
-class BaremetalMachine(MachineBase):
+class UnplacedMachine(MachineBase):
+    """A machine that no cloud makes."""
+
+    @property
+    def zone(self) -> str:
+        return ""
+
+
+class BaremetalMachine(UnplacedMachine):
     """A machine that is there already, reached at its address."""
 
     provider: Literal["baremetal"] = "baremetal"
     enabled: bool = Field(default=True, description="It takes part in the fleet.")
     address: str = Field(description="IP address or name to reach it at.")
-    host_keys: tuple[str, ...] = Field(default=(), description="Its public SSH host keys, as `ssh-ed25519 AAAA...`.")
+    host_keys: tuple[str, ...] = Field(
+        default=(), description="Its public SSH host keys, as `ssh-ed25519 AAAA...`."
+    )
+
+    @field_validator("address")
+    @classmethod
+    def _reachable(cls, value: str) -> str:
+        if not _ADDRESS.match(value):
+            raise ValueError(
+                f"'{value}' is no address; write an IP address or a host name, without user, port or scheme"
+            )
+        return value
+
+    @field_validator("host_keys")
+    @classmethod
+    def _public_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for key in value:
+            if not _HOST_KEY.match(key):
+                raise ValueError(
+                    "a host key is written as in /etc/ssh/ssh_host_ed25519_key.pub: ssh-ed25519 AAAA..."
+                )
+        return value
 
 
-class ExternalMachine(MachineBase):
+class ExternalMachine(UnplacedMachine):
     """A mesh member that Ansible never configures: a laptop, a phone."""
 
     provider: Literal["external"] = "external"
     enabled: bool = Field(default=True, description="It is a member of the mesh.")
     node_id: str = Field(pattern=r"^[0-9a-f]{10}$", description="ZeroTier node id, 10 hexadecimal digits.")
+
+    @field_validator("node_id")
+    @classmethod
+    def _possible(cls, value: str) -> str:
+        addresses.node_number(value)
+        return value
+
+
+class FleetFile(Model):
+    """The top level of a fleet file. Providers and machines are checked by the models of their kind."""
+
+    plugin: Literal["gpumesh.fleet.fleet"] = Field(
+        description="Says that this file is a fleet file, and an Ansible inventory."
+    )
+    fleet: MachineName = Field(
+        description="Name of the fleet; every cloud object it owns carries it as a label."
+    )
+    budget: Budget | None = Field(default=None, description="What the fleet may cost.")
+    providers: dict[str, Any] = Field(
+        default_factory=dict, description="Settings of each provider in use, by its name."
+    )
+    mesh: Mesh | None = Field(default=None, description="The ZeroTier network the fleet shares.")
+    defaults: Defaults = Field(
+        default=Defaults(), description="Values for every machine that does not say otherwise."
+    )
+    machines: dict[str, Any] = Field(default_factory=dict, description="The machines, by name.")
+    machines_dir: str | None = Field(
+        default=None, description="Folder with one file a machine, named after it, relative to this file."
+    )
+    known_hosts: str | None = Field(
+        default=None,
+        description="The fleet's own known_hosts, relative to this file. Default: ~/.ssh/gpumesh/<fleet>.known_hosts",
+    )
+    compose: dict[str, Any] | None = Field(default=None, description="Host variables from Jinja expressions.")
+    groups: dict[str, Any] | None = Field(default=None, description="Groups from Jinja conditions.")
+    keyed_groups: list[dict[str, Any]] | None = Field(
+        default=None, description="Groups from values of variables."
+    )
+    strict: bool | None = Field(default=None, description="An expression that fails is an error.")
+    use_extra_vars: bool | None = Field(default=None, description="Expressions see extra variables.")
+    leading_separator: bool | None = Field(
+        default=None, description="Keyed groups without a prefix begin with a separator."
+    )
+    cache: bool | None = Field(default=None, description="Keep what the clouds answered.")
+    cache_plugin: str | None = Field(default=None, description="Cache plugin to keep it with.")
+    cache_timeout: int | None = Field(default=None, description="How long it is kept, in seconds.")
+    cache_connection: str | None = Field(default=None, description="Where the cache plugin keeps it.")
+    cache_prefix: str | None = Field(
+        default=None, description="Prefix of the cache plugin's files or tables."
+    )
+
+    @classmethod
+    def inventory_options(cls) -> frozenset[str]:
+        """The keys that are options of Ansible's inventory and no part of the fleet."""
+        return frozenset(cls.model_fields) - {
+            "fleet", "budget", "providers", "mesh", "defaults", "machines", "machines_dir", "known_hosts"
+        }  # fmt: skip
 
 
 class FleetSpec(Model):
@@ -145,3 +367,59 @@ class FleetSpec(Model):
     machines: dict[str, MachineBase]
     base_dir: str
     known_hosts: str
+
+    def user(self, machine: MachineBase) -> str:
+        """The administrator account of a machine."""
+        return machine.user or self.defaults.user
+
+    def ssh_sources(self, machine: CloudMachine) -> tuple[str, ...]:
+        """The networks that may reach a machine's SSH port."""
+        return self.defaults.ssh_sources if machine.ssh_sources is None else machine.ssh_sources
+
+    def file(self, name: str) -> str:
+        """A file named in the fleet file, absolute: ``~`` is the user's home, a relative path begins at the file."""
+        return os.path.normpath(os.path.join(self.base_dir, os.path.expanduser(name)))
+
+    @property
+    def usd_per(self) -> dict[str, Decimal]:
+        """US dollars for one unit of each other currency."""
+        rate = self.budget.usd_per_eur if self.budget else Budget.model_fields["usd_per_eur"].default
+        return {"EUR": Decimal(str(rate))}
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` for the choice most like the word, or the choices if they are few, or nothing."""
+    known = list(choices)
+    folded = {choice.lower().replace("-", "_"): choice for choice in known}
+    close = difflib.get_close_matches(word.lower().replace("-", "_"), folded, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{folded[close[0]]}'?"
+    return f"; it is one of {', '.join(known)}" if 0 < len(known) <= _FEW else ""
+
+
+def load(path: str, kinds: Mapping[str, Kind], environ: Mapping[str, str]) -> FleetSpec:
+    """Read a fleet file, and the files of its ``machines_dir``.
+
+    Args:
+        path: the fleet file.
+        kinds: every provider there is, by name.
+        environ: where ``{{ lookup('env', 'NAME') }}`` is looked up. A variable that is not set leaves its field out.
+
+    Raises:
+        SpecError: with every problem in every file.
+    """
+    # The parser needs the models above, so it cannot be imported before they exist.
+    from .spec_file import load as load_file
+
+    return load_file(path, kinds, environ)
+
+
+def parse(documents: Sequence[Document], kinds: Mapping[str, Kind], environ: Mapping[str, str]) -> FleetSpec:
+    """Check a fleet file, whose text comes first, with the files of its ``machines_dir``. Reads nothing.
+
+    Raises:
+        SpecError: with every problem in every document.
+    """
+    from .spec_file import parse as parse_documents
+
+    return parse_documents(documents, kinds, environ)
