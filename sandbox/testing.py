@@ -92,8 +92,7 @@ def serve(
     state_dir: Path | None = None,
 ) -> Iterator[Sandbox]:
     """Run a sandbox in a thread, on a free port of loopback; by default with virtual machines."""
-    with tempfile.TemporaryDirectory(prefix="gpumesh-sandbox-") as temporary, socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+    with tempfile.TemporaryDirectory(prefix="gpumesh-sandbox-") as temporary, _listener() as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         world = World(
             backend or VirtualBackend(),
@@ -114,6 +113,13 @@ def serve(
         finally:
             server.should_exit = True
             thread.join()
+
+
+def _listener() -> socket.socket:
+    """A socket on a free port. Only if it says that it is TCP does asyncio switch off Nagle's delay of 40 ms."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    return listener
 
 
 def server_config(world: World, *, host: str = "127.0.0.1", port: int = 0) -> uvicorn.Config:
