@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every ring of tests shares: the work tree as the collection gpumesh.fleet, and where things are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible.plugins.loader import init_plugin_loader
+from hypothesis import settings
+
+ROOT = Path(__file__).parent.parent
+COLLECTIONS = ROOT / ".ansible" / "collections"
+
+
+def _link_work_tree() -> None:
+    """Make a plain clone importable as ansible_collections.gpumesh.fleet, as tools/venv does."""
+    link = COLLECTIONS / "ansible_collections" / "gpumesh" / "fleet"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to("../../../..")
+
+
+# Before any test module is imported, for they import the collection at their top.
+_link_work_tree()
+init_plugin_loader([str(COLLECTIONS)])
+
+# A slow machine is no reason to fail: no example of a property test has a deadline.
+settings.register_profile("gpumesh", deadline=None)
+settings.load_profile("gpumesh")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The root of the repository, which is the root of the collection."""
+    return ROOT

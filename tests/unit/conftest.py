@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Unit tests are about pure code and loopback: whatever a developer's shell holds must not reach them."""
+
+from __future__ import annotations
+
+import pytest
+
+CREDENTIALS = (
+    "HCLOUD_TOKEN",
+    "HCLOUD_ENDPOINT",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "GOOGLE_CLOUD_PROJECT",
+    "ZEROTIER_TOKEN",
+    "ZEROTIER_CENTRAL_TOKEN",
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in CREDENTIALS:
+        monkeypatch.delenv(name, raising=False)
