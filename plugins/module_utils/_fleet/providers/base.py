@@ -89,8 +89,12 @@ class Provider(Protocol):
     def zones(self, machine: MachineBase) -> Sequence[str]:
         """Where the machine may be placed, in order of preference: the declared zone, then its fallbacks."""
 
-    def prepare(self, machines: Sequence[MachineBase]) -> None:
-        """What the machines about to be created share: firewall, SSH keys. Idempotent, called once before creates."""
+    def prepare(self, machines: Sequence[MachineBase]) -> Sequence[str] | None:
+        """What the machines about to be created share: firewall, SSH keys. Idempotent, called once before creates.
+
+        Returns:
+            Whatever the user should know about it, one sentence each.
+        """
 
     def create(self, machine: MachineBase, zone: str, boot: FirstBoot) -> Operation:
         """Ask for a new instance.
@@ -116,8 +120,13 @@ class Provider(Protocol):
     def host_keys(self, instance: Instance) -> tuple[str, ...]:
         """The instance's public SSH host keys through the cloud's own channel; empty while it has not published them."""
 
-    def publish_host_key(self, instance: Instance, key: str, *, planted: bool) -> None:
-        """Record a host key where :meth:`host_keys` finds it. Does nothing where the cloud's agent does that itself."""
+    def publish_host_key(self, instance: Instance, key: str, *, planted: bool, pending: bool = False) -> None:
+        """Record a host key where :meth:`host_keys` finds it. Does nothing where the cloud's agent does that itself.
+
+        A key is replaced in two steps, so that at no moment the key the machine shows is an unknown one: publish the
+        new key as ``pending`` (both are then good), let the machine use it, publish it again without ``pending`` (it is
+        then the only one).
+        """
 
     def price(self, machine: MachineBase, zone: str) -> Price:
         """What the machine would cost while it runs there."""

@@ -1,12 +1,326 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hetzner Cloud.
+"""Hetzner Cloud as a provider.
+
+What the cloud does differently from what one may expect, and what comes of it:
+
+* A server that is switched off costs what it costs when running, so stopping saves nothing.
+* Names are unique in a project, so a machine is found by its name wherever it was placed.
+* There is no channel for SSH host keys: a label carries the one-time key that was planted, in the request that creates
+  the server.
+* A shutdown is a wish the guest may ignore, so a server that is still on after a while is switched off.
 
 This file is private to the gpumesh.fleet collection.
 """
 
 from __future__ import annotations
 
-from .base import Kind
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .. import errors
+from ..firstboot import HOST_KEY_LABEL, NEXT_HOST_KEY_LABEL, FirstBoot, key_to_label
+from ..machines import FLEET_LABEL, MACHINE_LABEL, Instance
+from ..prices import Price
+from ..spec import FleetSpec, MachineBase
+from . import hetzner_view as view
+from .base import Kind, Listing, Operation, Progress
 from .hetzner_models import HetznerMachine, HetznerSettings
 
-KIND = Kind("hetzner", HetznerMachine, HetznerSettings, None, plants_host_key=True)
+if TYPE_CHECKING:
+    from ..clock import Clock
+    from .hetzner_api import HetznerApi
+
+SHUTDOWN_GRACE = 60.0
+"""Seconds a guest has to shut down before its server is switched off."""
+
+
+@dataclass(slots=True)
+class _Stop:
+    """A server on its way down."""
+
+    server: str
+    machine: str
+    action: int
+    begun: float
+    forced: bool = False
+
+
+class Hetzner:
+    """One project, seen as one fleet. Safe to use from many threads."""
+
+    name = "hetzner"
+
+    def __init__(self, api: HetznerApi, spec: FleetSpec, clock: Clock) -> None:
+        self._api = api
+        self._spec = spec
+        self._clock = clock
+        self._tariff: view.Tariff | None = None
+        self._tariff_lock = threading.Lock()
+        self._stops: dict[str, _Stop] = {}
+
+    def list(self) -> Listing:
+        """Every server that carries the fleet's label."""
+        with ThreadPoolExecutor(1, thread_name_prefix="hetzner-prices") as pool:
+            tariff = pool.submit(self._prices)
+            servers = self._api.servers(f"{FLEET_LABEL}=={self._spec.fleet}")
+        return Listing(tuple(self._instance(server, tariff.result()) for server in servers))
+
+    def find(self, machine: MachineBase, zone: str) -> Instance | None:
+        """The server of that name, in whatever location it is."""
+        server = self._api.server_named(machine.name)
+        if server is None:
+            return None
+        found = self._instance(server, self._prices())
+        if (found.fleet, found.machine) != (self._spec.fleet, machine.name):
+            owner = f"belongs to the fleet {found.fleet}" if found.fleet else "carries no label of a fleet"
+            raise errors.Conflict(
+                f"the project has a server named {found.name} that {owner}",
+                machine=machine.name,
+                hint="Rename the machine in the fleet file, or remove the server in the Hetzner console",
+            )
+        return found
+
+    def zones(self, machine: MachineBase) -> Sequence[str]:
+        """Its location, then its fallbacks."""
+        mine = _ours(machine)
+        return (mine.location, *mine.fallback_locations)
+
+    def prepare(self, machines: Sequence[MachineBase]) -> None:
+        """Bring the fleet's firewalls to what is declared for all its machines here.
+
+        They hold by label, so a server is under its firewall from its first moment. SSH keys are registered by
+        :meth:`create`, which knows whose they are.
+        """
+        declared = [
+            machine for machine in self._spec.machines.values() if isinstance(machine, HetznerMachine)
+        ]
+        own = {machine.name: machine.ssh_sources for machine in declared if machine.ssh_sources is not None}
+        defaults = self._spec.defaults
+        try:
+            wanted = view.firewalls(self._spec.fleet, defaults.ssh_sources, own, {22, defaults.ssh_port})
+        except ValueError as exc:
+            raise errors.InvalidRequest(
+                f"ssh_sources: {exc}", hint="Give networks in CIDR notation, such as 203.0.113.0/24"
+            ) from exc
+        selector = f"{FLEET_LABEL}=={self._spec.fleet}"
+        present = {firewall["name"]: firewall for firewall in self._api.firewalls(selector)}
+        for firewall in wanted:
+            self._converge(firewall, present.pop(firewall.name, None))
+        for stale in present.values():
+            self._api.retire_firewall(stale["id"], view.selectors(stale))
+
+    def _converge(self, wanted: view.Firewall, present: view.Json | None) -> None:
+        if present is None:
+            self._api.create_firewall(
+                wanted.name, {FLEET_LABEL: self._spec.fleet}, wanted.rules, wanted.selector
+            )
+            return
+        if not view.same_rules(present["rules"], wanted.rules):
+            self._api.set_firewall_rules(present["id"], wanted.rules)
+        applied = view.selectors(present)
+        if wanted.selector not in applied:
+            self._api.apply_firewall(present["id"], wanted.selector)
+        if others := [selector for selector in applied if selector != wanted.selector]:
+            self._api.unapply_firewall(present["id"], others)
+
+    def create(self, machine: MachineBase, zone: str, boot: FirstBoot) -> Operation:
+        """Ask for the server, labelled and with its user data, in one request."""
+        mine = _ours(machine)
+        if not boot.authorized_keys:
+            raise errors.InvalidRequest(
+                "no SSH key is declared, so nobody could log in and Hetzner would send a root password by mail",
+                machine=machine.name,
+                hint="Name a file of public keys in defaults: ssh_keys",
+            )
+        labels = {**mine.labels, FLEET_LABEL: self._spec.fleet, MACHINE_LABEL: machine.name}
+        if boot.host_key:
+            labels[HOST_KEY_LABEL] = key_to_label(boot.host_key.public, planted=True)
+        _, actions = self._api.create_server(
+            {
+                "name": machine.name,
+                "server_type": mine.type,
+                "image": mine.image,
+                "location": zone,
+                "ssh_keys": self._api.ssh_keys(boot.authorized_keys),
+                "user_data": boot.cloud_config(),
+                "labels": labels,
+                "public_net": {"enable_ipv4": True, "enable_ipv6": True},
+                "start_after_create": True,
+            },
+            machine.name,
+        )
+        return Operation(",".join(map(str, actions)), machine.name, "create", zone)
+
+    def delete(self, instance: Instance) -> Operation | None:
+        """Ask for its removal; the addresses made with it go with it."""
+        try:
+            action = self._api.delete_server(instance.id, instance.machine)
+        except errors.NotFound:
+            return None
+        return Operation(str(action), instance.machine, "delete", instance.zone)
+
+    def start(self, instance: Instance) -> Operation:
+        """Ask for power."""
+        action = self._api.act(instance.id, "poweron", instance.machine)
+        return Operation(str(action), instance.machine, "start", instance.zone)
+
+    def stop(self, instance: Instance) -> Operation:
+        """Ask the guest to shut down; :meth:`poll` switches it off where it does not."""
+        action = self._api.act(instance.id, "shutdown", instance.machine)
+        operation = Operation(str(action), instance.machine, "stop", instance.zone)
+        self._stops[operation.id] = _Stop(instance.id, instance.machine, action, self._clock.now())
+        return operation
+
+    def relabel(self, instance: Instance, labels: Mapping[str, str]) -> Operation | None:
+        """Set exactly these labels, at once."""
+        self._api.set_labels(instance.id, labels, instance.machine)
+        return None
+
+    def poll(self, operations: Sequence[Operation]) -> Mapping[str, Progress]:
+        """How these operations stand: one request for up to 50, and one listing if servers are being stopped."""
+        wanted = {operation.id: self._action_ids(operation.id) for operation in operations}
+        actions = self._api.actions(sorted({number for ids in wanted.values() for number in ids}))
+        stopped: set[str] | None = None
+        result: dict[str, Progress] = {}
+        for operation in operations:
+            mine = [actions[number] for number in wanted[operation.id] if number in actions]
+            if not mine:
+                continue  # not there yet, or forgotten already: for the caller to judge
+            failed = next((action for action in mine if action["status"] == "error"), None)
+            if failed is not None:
+                error = self._api.action_error(
+                    failed.get("error") or {}, f"the {operation.verb}", operation.machine
+                )
+                result[operation.id] = Progress(True, error)
+                self._stops.pop(operation.id, None)
+                continue
+            done = len(mine) == len(wanted[operation.id]) and all(
+                action["status"] == "success" for action in mine
+            )
+            if done and operation.id in self._stops:
+                stopped = self._stopped() if stopped is None else stopped
+                done = self._is_down(operation.id, stopped)
+            result[operation.id] = Progress(done)
+        return result
+
+    def _action_ids(self, operation_id: str) -> tuple[int, ...]:
+        stop = self._stops.get(operation_id)
+        return (stop.action,) if stop else tuple(int(number) for number in operation_id.split(","))
+
+    def _stopped(self) -> set[str]:
+        servers = self._api.servers(f"{FLEET_LABEL}=={self._spec.fleet}", status="off")
+        return {str(server["id"]) for server in servers}
+
+    def _is_down(self, operation_id: str, stopped: set[str]) -> bool:
+        stop = self._stops[operation_id]
+        if stop.server in stopped:
+            del self._stops[operation_id]
+            return True
+        if not stop.forced and self._clock.now() - stop.begun >= SHUTDOWN_GRACE:
+            stop.action = self._api.act(stop.server, "poweroff", stop.machine)
+            stop.forced = True
+        return False
+
+    def host_keys(self, instance: Instance) -> tuple[str, ...]:
+        """What its labels vouch for."""
+        return view.host_keys(instance.labels)[0]
+
+    def publish_host_key(self, instance: Instance, key: str, *, planted: bool, pending: bool = False) -> None:
+        """Record a host key in the server's labels, which are read afresh so that nobody else's are lost."""
+        try:
+            value = key_to_label(key, planted=planted)
+        except ValueError as exc:
+            raise errors.InvalidRequest(
+                f"the host key cannot be recorded: {exc}",
+                machine=instance.machine,
+                hint="Give an ssh-ed25519 key",
+            ) from exc
+        present = self._api.labels(instance.id, instance.machine)
+        labels = {**present, NEXT_HOST_KEY_LABEL if pending else HOST_KEY_LABEL: value}
+        if not pending:
+            labels.pop(NEXT_HOST_KEY_LABEL, None)
+        if labels != present:
+            self._api.set_labels(instance.id, labels, instance.machine)
+
+    def price(self, machine: MachineBase, zone: str) -> Price:
+        """What the server would cost there, with its IPv4 address."""
+        return self._prices().price(_ours(machine).type, zone)
+
+    def stopped_price(self, machine: MachineBase, zone: str) -> Price:
+        """The same: Hetzner charges for a server until it is deleted."""
+        return self.price(machine, zone)
+
+    def _prices(self) -> view.Tariff:
+        """The price list, read once. Without one, prices are unknown and everything else goes on."""
+        with self._tariff_lock:
+            if self._tariff is None:
+                try:
+                    pricing = self._api.pricing()
+                    self._tariff = view.Tariff.from_pricing(pricing, self._clock.utc().date())
+                except errors.ProviderError as error:
+                    self._tariff = view.Tariff.unknown(
+                        f"Hetzner's price list could not be read: {error.what}"
+                    )
+                except (KeyError, TypeError, ValueError, ArithmeticError):
+                    self._tariff = view.Tariff.unknown(
+                        "Hetzner's price list has a form this release does not know"
+                    )
+            return self._tariff
+
+    def _instance(self, server: view.Json, tariff: view.Tariff) -> Instance:
+        try:
+            return view.to_instance(server, tariff)
+        except (KeyError, TypeError, ValueError) as exc:
+            raise errors.Unavailable(
+                "a server was described in a form this release does not know", hint="Check the endpoint"
+            ) from exc
+
+
+def _ours(machine: MachineBase) -> HetznerMachine:
+    if not isinstance(machine, HetznerMachine):
+        raise errors.InvalidRequest(
+            f"{machine.name} is not declared as a Hetzner machine", machine=machine.name
+        )
+    return machine
+
+
+def open_api(token: str | None, endpoint: str | None, clock: Clock) -> HetznerApi:
+    """The API, with a token.
+
+    Raises:
+        AuthError: there is no token.
+        MissingLibrary: hcloud or requests is not installed.
+    """
+    if not token or not token.strip():
+        raise errors.AuthError(
+            "there is no token for Hetzner Cloud",
+            hint="Set HCLOUD_TOKEN, and in the fleet file `providers: {hetzner: {token: \"{{ lookup('env', 'HCLOUD_TOKEN') }}\"}}`",
+        )
+    try:
+        from .hetzner_api import HetznerApi
+    except ImportError as exc:
+        raise errors.MissingLibrary(
+            f"Hetzner Cloud needs the Python library {exc.name or 'hcloud'} on the control machine",
+            hint="Install it with: python3 -m pip install 'hcloud>=2.10,<3'",
+        ) from exc
+    return HetznerApi(token.strip(), endpoint, clock)
+
+
+def connect(spec: FleetSpec, settings: Mapping[str, Any], clock: Clock) -> Hetzner:
+    """Make ready to talk; nothing is sent yet.
+
+    Args:
+        spec: the fleet, with the ``hetzner`` block of its file.
+        settings: ``token`` and ``endpoint`` that take the place of those in the file.
+        clock: for waits and dates.
+    """
+    declared = spec.providers.get("hetzner")
+    block = declared if isinstance(declared, HetznerSettings) else HetznerSettings()
+    token = settings.get("token") or (block.token.get_secret_value() if block.token else None)
+    return Hetzner(open_api(token, settings.get("endpoint") or block.endpoint, clock), spec, clock)
+
+
+KIND = Kind("hetzner", HetznerMachine, HetznerSettings, connect, plants_host_key=True)

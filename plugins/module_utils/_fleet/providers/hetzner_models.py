@@ -39,15 +39,19 @@ def _check_location(value: str) -> str:
     plain = value.strip().lower()
     if re.fullmatch(r"[a-z]+\d*-dc\d+", plain):
         near = plain.partition("-")[0]
-        raise ValueError(f"{value!r} is a data centre, which Hetzner no longer knows; give its location, {near}")
+        raise ValueError(
+            f"{value!r} is a data centre, which Hetzner no longer knows; give its location, {near}"
+        )
     if plain.startswith(("eu-", "us-", "ap-")):
         raise ValueError(f"{value!r} is no location of Hetzner Cloud; those known are {', '.join(LOCATIONS)}")
     if plain in LOCATIONS or plain in _PLACES:
-        raise ValueError(f"{value!r} is no location of Hetzner Cloud; did you mean {_PLACES.get(plain, plain)}?")
+        raise ValueError(
+            f"{value!r} is no location of Hetzner Cloud; did you mean {_PLACES.get(plain, plain)}?"
+        )
     word = plain.rstrip("0123456789")
     if plain != word and any(word == known.rstrip("0123456789") for known in LOCATIONS):
         return value  # A second site at a known place is news, not a typing error.
-    near_ones = difflib.get_close_matches(plain, LOCATIONS, n=1, cutoff=0.7)
+    near_ones = difflib.get_close_matches(plain, LOCATIONS, n=1, cutoff=0.65)
     if near_ones:
         raise ValueError(f"{value!r} is no location of Hetzner Cloud; did you mean {near_ones[0]}?")
     if not re.fullmatch(r"[a-z][a-z0-9-]*", value):
@@ -63,7 +67,9 @@ def check_labels(labels: dict[str, str]) -> dict[str, str]:
     """
     for key, value in labels.items():
         if not _LABEL_KEY.match(key):
-            raise ValueError(f"the label key {key!r} is not valid: 1 to 63 of A-Z a-z 0-9 - _ ., a letter or digit at both ends")
+            raise ValueError(
+                f"the label key {key!r} is not valid: 1 to 63 of A-Z a-z 0-9 - _ ., a letter or digit at both ends"
+            )
         if key.partition("/")[0].endswith("hetzner.cloud") and "/" in key:
             raise ValueError(f"the label key {key!r} is reserved by Hetzner")
         if not _LABEL_VALUE.match(value):
@@ -101,7 +107,9 @@ class HetznerMachine(CloudMachine):
     @classmethod
     def _is_a_server_type(cls, name: str) -> str:
         if _FOREIGN_TYPE.match(name):
-            raise ValueError(f"{name} is a machine type of Compute Engine; Hetzner's are named like cx23 or ccx13")
+            raise ValueError(
+                f"{name} is a machine type of Compute Engine; Hetzner's are named like cx23 or ccx13"
+            )
         return name
 
     @field_validator("labels")
@@ -109,7 +117,9 @@ class HetznerMachine(CloudMachine):
     def _labels_are_valid(cls, labels: dict[str, str]) -> dict[str, str]:
         for key in labels:
             if key.startswith("gpumesh-"):
-                raise ValueError(f"the label key {key!r} begins with gpumesh-, which the collection keeps for itself")
+                raise ValueError(
+                    f"the label key {key!r} begins with gpumesh-, which the collection keeps for itself"
+                )
         return check_labels(labels)
 
     @model_validator(mode="after")
