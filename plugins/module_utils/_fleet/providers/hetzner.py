@@ -99,12 +99,7 @@ class Hetzner:
         ]
         own = {machine.name: machine.ssh_sources for machine in declared if machine.ssh_sources is not None}
         defaults = self._spec.defaults
-        try:
-            wanted = view.firewalls(self._spec.fleet, defaults.ssh_sources, own, {22, defaults.ssh_port})
-        except ValueError as exc:
-            raise errors.InvalidRequest(
-                f"ssh_sources: {exc}", hint="Give networks in CIDR notation, such as 203.0.113.0/24"
-            ) from exc
+        wanted = view.firewalls(self._spec.fleet, defaults.ssh_sources, own, {22, defaults.ssh_port})
         selector = f"{FLEET_LABEL}=={self._spec.fleet}"
         present = {firewall["name"]: firewall for firewall in self._api.firewalls(selector)}
         for firewall in wanted:
