@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
@@ -19,19 +17,10 @@ CLOUDS = ("hetzner", "gce", "zerotier")
 
 
 def build(world: World) -> ASGIApp:
-    """The application of one sandbox; its lifespan opens and closes the back end."""
+    """The application of one sandbox."""
     requests = RequestLog()
-
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        await world.backend.open()
-        try:
-            yield
-        finally:
-            await world.close()
-
     routes = admin.routes(world, requests)
     for name in CLOUDS:
         if importlib.util.find_spec(f"sandbox.{name}"):
             routes += importlib.import_module(f"sandbox.{name}").routes(world)
-    return FaultMiddleware(Starlette(routes=routes, lifespan=lifespan), world, requests)
+    return FaultMiddleware(Starlette(routes=routes), world, requests)

@@ -10,6 +10,7 @@ with serve() as sandbox:
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import tempfile
@@ -92,7 +93,7 @@ def serve(
     state_dir: Path | None = None,
 ) -> Iterator[Sandbox]:
     """Run a sandbox in a thread, on a free port of loopback; by default with virtual machines."""
-    with tempfile.TemporaryDirectory(prefix="gpumesh-sandbox-") as temporary, _listener() as listener:
+    with tempfile.TemporaryDirectory(prefix="gpumesh-sandbox-") as temporary, listen() as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         world = World(
             backend or VirtualBackend(),
@@ -102,7 +103,9 @@ def serve(
             clock=clock,
         )
         server = uvicorn.Server(server_config(world))
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True, name="sandbox")
+        thread = threading.Thread(
+            target=lambda: asyncio.run(serve_world(server, world, listener)), daemon=True, name="sandbox"
+        )
         thread.start()
         while not server.started:
             thread.join(0.01)
@@ -115,22 +118,41 @@ def serve(
             thread.join()
 
 
-def _listener() -> socket.socket:
-    """A socket on a free port. Only if it says that it is TCP does asyncio switch off Nagle's delay of 40 ms."""
+def listen(port: int = 0) -> socket.socket:
+    """A socket on that port of loopback, or on a free one.
+
+    Only because it says that it is TCP does asyncio switch off Nagle's delay of 40 ms an answer.
+    """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 
-def server_config(world: World, *, host: str = "127.0.0.1", port: int = 0) -> uvicorn.Config:
+def server_config(world: World) -> uvicorn.Config:
     """How uvicorn serves a sandbox; also for ``python -m sandbox``."""
     return uvicorn.Config(
         build(world),
-        host=host,
-        port=port,
         log_level="warning",
         access_log=False,
-        lifespan="on",
+        lifespan="off",
         # A client that hangs on purpose must not keep the service from ending.
         timeout_graceful_shutdown=2,
     )
+
+
+async def serve_world(server: uvicorn.Server, world: World, listener: socket.socket) -> None:
+    """Serve a sandbox until the server is told to end, then remove its machines.
+
+    Raises:
+        BackendError: the back end cannot get ready.
+    """
+    await world.backend.open()
+    try:
+        await server.serve([listener])
+    finally:
+        await world.close()

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machines as systemd containers, with an address, sshd and cloud-init of their own.
+
+Everything a machine is told travels as a tar archive over the standard input of ``docker cp`` into the container before
+its first start. So user data, which may hold a private host key, is on no process's argument list, in no environment
+and in no file of this machine that others can read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from .base import Addresses, BackendError, Machine
+from .seed import archive
+
+NETWORK = "gpumesh-sandbox"
+SUBNET = "10.77.0.0/24"
+_LABEL = "gpumesh.sandbox"
+_IMAGES = {"debian-12": "gpumesh/host:debian-12"}
+_DEFAULT_IMAGE = "gpumesh/host:debian-13"
+_SECONDS = 120
+"""Longest time for one docker command."""
+_AT_ONCE = 4
+"""Machines booted at the same time; more only compete for the processor."""
+_OPTIONS = (
+    "--cgroupns=host", "--cap-add=SYS_ADMIN", "--cap-add=NET_ADMIN", "--cap-add=NET_RAW",
+    "--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined",
+    # Lets a Docker engine inside write its net.* settings under /proc/sys.
+    "--security-opt=systempaths=unconfined",
+    "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw", "--tmpfs=/run", "--tmpfs=/run/lock",
+    # An engine inside could not use overlay2 on the container's own overlay.
+    "--volume=/var/lib/docker",
+    "--stop-signal=SIGRTMIN+3", "--env=container=docker",
+)  # fmt: skip
+_HOST_KEYS = "test -e /var/lib/cloud/instance/sem/config_ssh && cat /etc/ssh/ssh_host_*_key.pub"
+_PUBLIC_KEY = re.compile(r"^((?:ssh|ecdsa)-[a-z0-9-]+) ([A-Za-z0-9+/]+=*)(?: |$)", re.MULTILINE)
+
+
+class ContainerBackend:
+    """Implements :class:`sandbox.backends.base.Backend`.
+
+    Args:
+        sandbox_id: of ``[a-z0-9]``; containers of an earlier run with the same id are removed at the start.
+    """
+
+    name = "container"
+
+    def __init__(self, sandbox_id: str, *, network: str = NETWORK, subnet: str = SUBNET) -> None:
+        self.id = sandbox_id
+        self.network = network
+        self._subnet = ipaddress.IPv4Network(subnet)
+        self._addresses: dict[str, str] = {}
+        self._elsewhere: set[str] = set()
+        self._running: dict[str, bool] = {}
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._network_lock = asyncio.Lock()
+
+    async def open(self) -> None:
+        await self._remove_leftovers()
+        await self._learn_addresses()
+        for image in {_DEFAULT_IMAGE}:
+            if not await self._docker("image", "ls", "--quiet", image):
+                raise BackendError(f"the image {image} is missing; run tools/host-image")
+
+    async def close(self) -> None:
+        self._addresses.clear()
+        self._running.clear()
+        await self._remove_leftovers()
+        if not await self._docker("ps", "--all", "--quiet", f"--filter=network={self.network}"):
+            await self._docker("network", "rm", self.network, check=False)
+
+    async def _remove_leftovers(self) -> None:
+        found = (await self._docker("ps", "--all", "--quiet", f"--filter=label={_LABEL}={self.id}")).split()
+        if found:
+            await self._docker("rm", "--force", "--volumes", *found)
+
+    async def _learn_addresses(self) -> None:
+        """What other sandboxes on this machine use of the same network."""
+        text = await self._docker(
+            "ps", "--all", "--filter=label=gpumesh.address", '--format={{.Label "gpumesh.address"}}'
+        )
+        self._elsewhere = set(text.split())
+
+    def reserve(self, key: str) -> Addresses:
+        if key not in self._addresses:
+            self._addresses[key] = self._free_address()
+        ip = self._addresses[key]
+        return Addresses(ipv4=ip, internal=ip, ipv6=f"2001:db8:77:{int(ip.rpartition('.')[2]):x}::/64")
+
+    def _free_address(self) -> str:
+        used = {*self._addresses.values(), *self._elsewhere}
+        hosts = [str(host) for host in self._subnet.hosts()][1:]  # the first is the gateway
+        # Two sandboxes that start at the same time do not know of each other, so each begins somewhere else.
+        first = int(hashlib.sha256(self.id.encode()).hexdigest(), 16) % len(hosts)
+        for ip in hosts[first:] + hosts[:first]:
+            if ip not in used:
+                return ip
+        raise BackendError(f"no address is left in {self._subnet}")
+
+    async def create(self, machine: Machine) -> None:
+        ip = self._addresses.get(machine.key)
+        if not ip:
+            raise BackendError(f"no addresses are reserved for {machine.key}")
+        async with self._slots:
+            await self._ensure_network()
+            name = self._container(machine.key)
+            await self._docker(
+                "create", f"--name={name}", f"--hostname={machine.hostname}", f"--network={self.network}", f"--ip={ip}",
+                f"--label={_LABEL}={self.id}", f"--label=gpumesh.address={ip}", f"--label=gpumesh.key={machine.key}",
+                f"--label=gpumesh.hostname={machine.hostname}",
+                *_OPTIONS, _IMAGES.get(machine.image, _DEFAULT_IMAGE), "/sbin/init",
+            )  # fmt: skip
+            await self._docker("cp", "-", f"{name}:/", stdin=archive(machine))
+            await self._docker("start", name)
+            self._running[machine.key] = True
+            await self._learn_addresses()
+
+    async def _ensure_network(self) -> None:
+        async with self._network_lock:
+            if await self._docker("network", "ls", "--quiet", f"--filter=name=^{self.network}$"):
+                return
+            await self._docker(
+                "network", "create", f"--subnet={self._subnet}", "--label=gpumesh.network=1", self.network
+            )
+
+    async def start(self, key: str) -> None:
+        async with self._slots:
+            await self._docker("start", self._container(key))
+            self._running[key] = True
+
+    async def stop(self, key: str) -> None:
+        await self._docker("stop", "--time=20", self._container(key))
+        self._running[key] = False
+
+    async def delete(self, key: str) -> None:
+        self._running.pop(key, None)
+        await self._docker("rm", "--force", "--volumes", self._container(key), check=False)
+        if await self._docker("ps", "--all", "--quiet", f"--filter=name=^{self._container(key)}$"):
+            raise BackendError(f"the container of {key} could not be removed")
+        self._addresses.pop(key, None)
+
+    async def host_keys(self, key: str) -> tuple[tuple[str, str], ...]:
+        text = await self._docker("exec", self._container(key), "sh", "-c", _HOST_KEYS, check=False)
+        return tuple((match[1], match[2]) for match in _PUBLIC_KEY.finditer(text))
+
+    def running(self, key: str) -> bool | None:
+        return self._running.get(key)
+
+    async def inventory(self) -> list[dict[str, Any]]:
+        found = (await self._docker("ps", "--all", "--quiet", f"--filter=label={_LABEL}={self.id}")).split()
+        if not found:
+            return []
+        return [
+            {
+                "key": container["Config"]["Labels"]["gpumesh.key"],
+                "hostname": container["Config"]["Labels"]["gpumesh.hostname"],
+                "ipv4": container["Config"]["Labels"]["gpumesh.address"],
+                "running": container["State"]["Running"],
+            }
+            for container in json.loads(await self._docker("inspect", *found))
+        ]
+
+    def _container(self, key: str) -> str:
+        return f"gpumesh-{self.id}-{key}"
+
+    async def _docker(self, *words: str, stdin: bytes | None = None, check: bool = True) -> str:
+        """Run the docker command; its standard output."""
+        return await docker(words, stdin=stdin, check=check)
+
+
+async def docker(words: Sequence[str], *, stdin: bytes | None = None, check: bool = True) -> str:
+    """Run the docker command line client.
+
+    Raises:
+        BackendError: there is none, it takes too long, or it fails (unless ``check`` is off).
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "docker",
+            *words,
+            stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            # Not the terminal's interrupt: it would end them in the middle of our own tidying up.
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise BackendError("the docker command is not installed; run tools/docker-engine") from error
+    try:
+        out, err = await asyncio.wait_for(process.communicate(stdin), _SECONDS)
+    except TimeoutError as error:
+        process.kill()
+        await process.wait()
+        raise BackendError(f"docker {words[0]} took longer than {_SECONDS} s") from error
+    except asyncio.CancelledError:
+        # A create that is cut off half-way would leave a container that nobody tidies up.
+        await process.communicate()
+        raise
+    if check and process.returncode:
+        reason = err.decode(errors="replace").strip().splitlines()
+        raise BackendError(f"docker {words[0]} failed: {reason[-1] if reason else process.returncode}")
+    return out.decode(errors="replace").strip()
