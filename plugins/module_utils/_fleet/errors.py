@@ -142,6 +142,10 @@ class Unavailable(ProviderError):
     """The service did not answer, or answered 5xx, until the deadline."""
 
 
+class Unreachable(Unavailable):
+    """No connection to the service could be made: no network, no such name, nobody listens. It never saw a request."""
+
+
 class OperationFailed(ProviderError):
     """The request was accepted; the work behind it failed later."""
 
@@ -152,6 +156,10 @@ class WaitTimeout(ProviderError):
 
 class ApprovalRequired(FleetError):
     """Applying would buy or destroy something nobody has approved. Nothing was touched."""
+
+
+class BudgetExceeded(FleetError):
+    """Applying would cost more than the fleet's budget allows, or nobody can tell. Nothing was touched."""
 
 
 def failures(errors: Mapping[str, FleetError]) -> list[dict[str, Any]]:

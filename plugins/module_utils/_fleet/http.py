@@ -48,6 +48,7 @@ class RetryPolicy:
         base: seconds the first wait lasts at most; doubled each time.
         cap: seconds any wait of our own choosing lasts at most.
         deadline: seconds after the first try in which the last one must begin.
+        connect_deadline: the same where no connection could be made: with no network there is little to wait for.
         refused: tells from an answer that the service did nothing and wants to be asked again (Hetzner's ``locked``).
             Such an answer is retried whatever the method.
         chance: a number from 0 to 1; full jitter is made of it.
@@ -56,6 +57,7 @@ class RetryPolicy:
     base: float = 0.5
     cap: float = 30.0
     deadline: float = 120.0
+    connect_deadline: float = 5.0
     refused: Callable[[requests.Response], bool] | None = None
     chance: Callable[[], float] = random.random
 
@@ -160,7 +162,8 @@ class RetryAdapter(HTTPAdapter):
                 if not self._policy.repeats_failure(request, failure):
                     raise
                 wait = self._policy.delay(attempt, None)
-                if self._clock.now() - started + wait > self._policy.deadline:
+                patience = self._policy.connect_deadline if _never_sent(failure) else self._policy.deadline
+                if self._clock.now() - started + wait > patience:
                     raise
             else:
                 if not self._policy.repeats_answer(request, response):
@@ -247,6 +250,12 @@ def no_answer(
         return errors.Unavailable(
             f"{doing}: the certificate of {where} could not be verified",
             hint="Check the endpoint, the clock of this machine, and REQUESTS_CA_BUNDLE if a proxy is in the way",
+        )
+    if _never_sent(failure):
+        return errors.Unreachable(
+            f"{doing}: {where} could not be reached",
+            hint="Check the network and the endpoint, then run the same command again",
+            details=scrub(_root_cause(failure), secrets),
         )
     if isinstance(failure, requests.Timeout):
         return errors.Unavailable(

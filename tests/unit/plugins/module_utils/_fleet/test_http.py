@@ -103,10 +103,18 @@ def test_a_post_that_may_have_arrived_is_not_repeated(bench: Bench, answer: Answ
 
 
 def test_a_post_that_never_left_is_retried_until_the_deadline(bench: Bench, clock: FakeClock) -> None:
-    _server, session = bench(deadline=10.0)
+    _server, session = bench(connect_deadline=10.0)
     with pytest.raises(requests.ConnectionError):
         session.post(f"http://127.0.0.1:{closed_port()}/", json={})
     assert clock.slept == [0.5, 1.0, 2.0, 4.0]
+
+
+def test_where_nobody_listens_we_give_up_soon_and_say_so(bench: Bench, clock: FakeClock) -> None:
+    _server, session = bench()
+    with pytest.raises(requests.ConnectionError) as caught:
+        session.get(f"http://127.0.0.1:{closed_port()}/")
+    assert sum(clock.slept) < 6
+    assert isinstance(http.no_answer(caught.value, "Hetzner", "listing"), errors.Unreachable)
 
 
 def test_retry_after_is_honoured_and_spread(bench: Bench, clock: FakeClock) -> None:
