@@ -74,7 +74,6 @@ class FirstBoot:
         if self.host_key:
             config |= {
                 "ssh_deletekeys": True,
-                "ssh_genkeytypes": [],
                 "ssh_keys": {"ed25519_private": self.host_key.private, "ed25519_public": self.host_key.public},
             }
         return "#cloud-config\n" + yaml.safe_dump(config, sort_keys=False, width=4096)
