@@ -12,22 +12,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ..spec import BaremetalMachine, ExternalMachine
-from . import hetzner
+from . import gcp, hetzner
 from .base import Kind
-
-try:
-    from . import gcp
-except ImportError:
-    _GCP: tuple[Kind, ...] = ()
-else:
-    _GCP = (gcp.KIND,)
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         kind.name: kind
         for kind in (
             hetzner.KIND,
-            *_GCP,
+            gcp.KIND,
             Kind("baremetal", BaremetalMachine),
             Kind("external", ExternalMachine),
         )

@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Google Compute Engine, by its REST API.
+
+A list is one request for all zones (and one more for each further 500 instances), so that an instance of ours is seen
+wherever it is. Every change carries a ``requestId``, by which Google drops the repeat of a request whose answer was
+lost; each call of ours has a new one, because under an old one Google would repeat an old failure, too. A second create
+of the same machine meets its name, which is unique in a zone.
+
+This file is private to the gpumesh.fleet collection.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .. import errors
+from ..machines import FLEET_LABEL, Instance
+from ..prices import Price
+from . import gcp_prices, gcp_shapes, gcp_wire
+from .base import Kind, Listing, Operation, Progress
+from .gcp_models import GcpMachine, GcpSettings
+
+if TYPE_CHECKING:
+    from ..clock import Clock
+    from ..firstboot import FirstBoot
+    from ..spec import FleetSpec, MachineBase
+    from .gcp_api import Compute
+
+_PAGE = "500"
+_AT_ONCE = 8
+_FEW = 3
+"""So many operations of a zone are asked for one by one; more are looked up in the list of the newest."""
+
+_OPERATION_PAGES = 4
+_OPERATION_FIELDS = "name,status,error,httpErrorStatusCode,httpErrorMessage"
+_RELABEL_TRIES = 4
+_SICK = frozenset({"UNREACHABLE", "PARTIAL_SUCCESS"})
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class GcpProvider:
+    """One project of Google Cloud, for one fleet."""
+
+    name = "gcp"
+
+    def __init__(self, spec: FleetSpec, api: Compute) -> None:
+        self._spec = spec
+        self._api = api
+        self._ask_for_partial = True
+        self._lock = threading.Lock()
+        self._pending: set[str] = set()
+        self._firewall_error: errors.FleetError | None = None
+
+    def list(self) -> Listing:
+        instances: dict[str, Instance] = {}
+        unreachable: dict[str, None] = {}
+        page = ""
+        while True:
+            answer = self._list_page(page)
+            unreachable |= dict.fromkeys(gcp_wire.last(scope) for scope in answer.get("unreachables") or ())
+            for scope, content in (answer.get("items") or {}).items():
+                if (content.get("warning") or {}).get("code") in _SICK:
+                    unreachable[gcp_wire.last(scope)] = None
+                for raw in content.get("instances") or ():
+                    found = gcp_wire.instance(raw)
+                    if found.fleet == self._spec.fleet:
+                        instances[found.id] = found
+            if (answer.get("warning") or {}).get("code") in _SICK and not unreachable:
+                unreachable["some zones"] = None
+            page = answer.get("nextPageToken") or ""
+            if not page:
+                return Listing(tuple(instances.values()), tuple(unreachable))
+
+    def _list_page(self, page: str) -> dict[str, Any]:
+        query = {
+            "filter": f"labels.{FLEET_LABEL}={self._spec.fleet}",
+            "maxResults": _PAGE,
+            "fields": "nextPageToken,unreachables,warning/code,"
+            f"items/*(warning/code,instances({gcp_wire.INSTANCE_FIELDS}))",
+        } | ({"pageToken": page} if page else {})
+        doing = f"listing the instances of project {self._api.project}"
+        if self._ask_for_partial:
+            try:
+                return self._api.get("aggregated/instances", doing, **query, returnPartialSuccess="true")
+            except errors.InvalidRequest as exc:
+                # Google recommends the parameter, but some revisions of the API do not list it.
+                if "returnPartialSuccess" not in exc.what:
+                    raise
+                self._ask_for_partial = False
+        return self._api.get("aggregated/instances", doing, **query)
+
+    def find(self, machine: MachineBase, zone: str) -> Instance | None:
+        path = f"zones/{zone}/instances/{machine.name}"
+        try:
+            found = gcp_wire.instance(
+                self._api.get(path, f"looking for {machine.name} in {zone}", fields=gcp_wire.INSTANCE_FIELDS)
+            )
+        except errors.NotFound:
+            return None
+        if (found.fleet, found.machine) != (self._spec.fleet, machine.name):
+            owner = f"fleet {found.fleet}" if found.fleet else "no fleet"
+            raise errors.Conflict(
+                f"an instance named {machine.name} exists in {zone} and belongs to {owner}",
+                machine=machine.name,
+                hint="Give the machine another name, or remove that instance",
+            )
+        return found
+
+    def zones(self, machine: MachineBase) -> Sequence[str]:
+        return _gcp(machine).zones
+
+    def prepare(self, machines: Sequence[MachineBase]) -> Sequence[str]:
+        """Firewall rules that open SSH to declared sources and to nobody else."""
+        with self._lock:
+            self._firewall_error = None
+        rules = {rule.tag: rule for rule in map(self._rule, machines)}
+        if not rules:
+            return ()
+        existing = self._firewalls({rule.network for rule in rules.values()})
+        notes: list[str] = []
+        for rule in rules.values():
+            for name, wanted in rule.firewalls(self._spec.fleet).items():
+                self._converge(name, existing.get(name), wanted)
+            if not rule.sources:
+                notes.append(
+                    f"ssh_sources names no IPv4 network, so nobody can reach the machines tagged {rule.tag} by SSH"
+                )
+            notes += gcp_wire.wider_rules(existing.values(), rule)
+        return notes
+
+    def _rule(self, machine: MachineBase) -> gcp_wire.SshRule:
+        declared = _gcp(machine)
+        return gcp_wire.ssh_rule(
+            self._spec.fleet, declared, self._spec.ssh_sources(declared), self._spec.defaults.ssh_port
+        )
+
+    def _firewalls(self, networks: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+        """The project's firewall rules of these networks, by name."""
+        found: dict[str, Mapping[str, Any]] = {}
+        query = {"maxResults": _PAGE}
+        wanted = set(networks)
+        while True:
+            answer = self._api.get("global/firewalls", "listing the firewall rules", **query)
+            for rule in answer.get("items") or ():
+                if gcp_wire.last(rule.get("network")) in wanted:
+                    found[str(rule["name"])] = rule
+            if not answer.get("nextPageToken"):
+                return found
+            query["pageToken"] = str(answer["nextPageToken"])
+
+    def _converge(
+        self, name: str, actual: Mapping[str, Any] | None, wanted: Mapping[str, Any] | None
+    ) -> None:
+        path = f"global/firewalls/{name}"
+        if wanted is None:
+            if actual is not None:
+                self._follow(self._api.write("DELETE", path, f"removing firewall rule {name}"))
+            return
+        if actual is None:
+            try:
+                self._follow(
+                    self._api.write("POST", "global/firewalls", f"making firewall rule {name}", wanted)
+                )
+            except errors.Conflict:
+                # Someone else made it since we looked.
+                actual = {}
+        if actual is not None and not gcp_wire.same_firewall(actual, wanted):
+            self._follow(self._api.write("PATCH", path, f"changing firewall rule {name}", wanted))
+
+    def _follow(self, operation: Mapping[str, Any]) -> None:
+        """Remember work that creates depend on; :meth:`poll` watches it while instances are being made."""
+        with self._lock:
+            self._pending.add(str(operation["name"]))
+
+    def create(self, machine: MachineBase, zone: str, boot: FirstBoot) -> Operation:
+        declared = _gcp(machine)
+        body = gcp_wire.insert_body(
+            declared,
+            zone,
+            boot,
+            fleet=self._spec.fleet,
+            project=self._api.project,
+            tag=self._rule(machine).tag,
+        )
+        doing = f"making instance {machine.name} in {zone}"
+        try:
+            operation = self._api.write("POST", f"zones/{zone}/instances", doing, body)
+        except errors.ProviderError as exc:
+            raise self._advised(exc, machine.name, zone) from exc
+        return Operation(str(operation["name"]), machine.name, "create", zone)
+
+    def delete(self, instance: Instance) -> Operation | None:
+        try:
+            operation = self._api.write("DELETE", _path(instance), f"deleting instance {instance.name}")
+        except errors.NotFound:
+            return None
+        return Operation(str(operation["name"]), instance.machine, "delete", instance.zone)
+
+    def start(self, instance: Instance) -> Operation:
+        verb = "resume" if instance.cloud_state == "SUSPENDED" else "start"
+        operation = self._api.write("POST", f"{_path(instance)}/{verb}", f"starting instance {instance.name}")
+        return Operation(str(operation["name"]), instance.machine, "start", instance.zone)
+
+    def stop(self, instance: Instance) -> Operation:
+        operation = self._api.write("POST", f"{_path(instance)}/stop", f"stopping instance {instance.name}")
+        return Operation(str(operation["name"]), instance.machine, "stop", instance.zone)
+
+    def relabel(self, instance: Instance, labels: Mapping[str, str]) -> Operation | None:
+        doing = f"labelling instance {instance.name}"
+        tries = 0
+        while True:
+            now = self._api.get(_path(instance), doing, fields="labels,labelFingerprint")
+            if now.get("labels", {}) == dict(labels):
+                return None
+            body = {"labels": dict(labels), "labelFingerprint": now["labelFingerprint"]}
+            try:
+                operation = self._api.write("POST", f"{_path(instance)}/setLabels", doing, body)
+            except errors.Conflict:
+                # The labels changed between our look and our write.
+                tries += 1
+                if tries == _RELABEL_TRIES:
+                    raise
+            else:
+                return Operation(str(operation["name"]), instance.machine, "change", instance.zone)
+
+    def poll(self, operations: Sequence[Operation]) -> Mapping[str, Progress]:
+        by_id = {operation.id: operation for operation in operations}
+        zones: dict[str, set[str]] = defaultdict(set)
+        for operation in operations:
+            zones[operation.zone].add(operation.id)
+        self._look_after_firewalls()
+        found = _parallel(lambda zone: self._operations(zone, zones[zone]), sorted(zones))
+        return {raw["name"]: self._progress(by_id[raw["name"]], raw) for part in found for raw in part}
+
+    def _operations(self, zone: str, wanted: Set[str]) -> Sequence[Mapping[str, Any]]:
+        """These operations as they stand; one that Google no longer knows is left out."""
+        found: dict[str, Mapping[str, Any]] = {}
+        if len(wanted) > _FEW:
+            query = {
+                "orderBy": "creationTimestamp desc",
+                "maxResults": _PAGE,
+                "fields": f"nextPageToken,items({_OPERATION_FIELDS})",
+            }
+            for _ in range(_OPERATION_PAGES):
+                answer = self._api.get(f"zones/{zone}/operations", f"watching operations in {zone}", **query)
+                found |= {raw["name"]: raw for raw in answer.get("items") or () if raw["name"] in wanted}
+                if len(found) == len(wanted) or not answer.get("nextPageToken"):
+                    break
+                query["pageToken"] = str(answer["nextPageToken"])
+        missing = sorted(wanted - found.keys())
+        asked = _parallel(lambda name: self._operation(f"zones/{zone}/operations/{name}"), missing)
+        return [*found.values(), *(raw for raw in asked if raw is not None)]
+
+    def _operation(self, path: str) -> Mapping[str, Any] | None:
+        try:
+            return self._api.get(path, "watching an operation", fields=_OPERATION_FIELDS)
+        except errors.NotFound:
+            return None
+
+    def _progress(self, operation: Operation, raw: Mapping[str, Any]) -> Progress:
+        if raw.get("status") != "DONE":
+            return Progress(done=False)
+        error = _operation_error(raw, f"to {operation.verb} instance {operation.machine} in {operation.zone}")
+        if error is not None:
+            return Progress(
+                True, self._advised(error, operation.machine, operation.zone).about(operation.machine)
+            )
+        if operation.verb == "create":
+            with self._lock:
+                if self._firewall_error is None and self._pending:
+                    return Progress(done=False)
+            return Progress(True, self._firewall_error)
+        return Progress(True)
+
+    def _look_after_firewalls(self) -> None:
+        with self._lock:
+            pending = sorted(self._pending)
+        for name in pending:
+            raw = self._operation(f"global/operations/{name}")
+            if raw is None or raw.get("status") == "DONE":
+                error = _operation_error(raw or {}, "to open SSH by a firewall rule")
+                with self._lock:
+                    self._pending.discard(name)
+                    self._firewall_error = self._firewall_error or error
+
+    def _advised(self, error: errors.ProviderError, name: str, zone: str) -> errors.ProviderError:
+        """The error, with what our tables know about GPUs in that zone."""
+        machine = self._spec.machines.get(name)
+        if isinstance(machine, GcpMachine) and isinstance(
+            error, (errors.OutOfStock, errors.InvalidRequest, errors.NotFound)
+        ):
+            advice = gcp_shapes.zone_advice(machine.gpus[0], zone)
+            if advice:
+                error.hint = f"{error.hint}. {advice}" if error.hint else advice
+        return error
+
+    def host_keys(self, instance: Instance) -> tuple[str, ...]:
+        try:
+            answer = self._api.get(
+                f"{_path(instance)}/getGuestAttributes",
+                f"reading the host keys of {instance.name}",
+                queryPath="hostkeys/",
+            )
+        except errors.NotFound:
+            return ()
+        return gcp_wire.host_keys(answer)
+
+    def publish_host_key(self, instance: Instance, key: str, *, planted: bool, pending: bool = False) -> None:
+        """Nothing: the guest agent publishes the keys itself."""
+
+    def price(self, machine: MachineBase, zone: str) -> Price:
+        declared = _gcp(machine)
+        model, count = declared.gpus
+        return gcp_prices.price(declared.type, zone, gpu_model=model, gpu_count=count, spot=declared.spot)
+
+    def stopped_price(self, machine: MachineBase, zone: str) -> Price:
+        return gcp_prices.stopped_price()
+
+
+def _gcp(machine: MachineBase) -> GcpMachine:
+    if not isinstance(machine, GcpMachine):
+        raise errors.InvalidRequest(
+            f"{machine.name} is not a machine of Compute Engine", machine=machine.name
+        )
+    return machine
+
+
+def _path(instance: Instance) -> str:
+    return f"zones/{instance.zone}/instances/{instance.name}"
+
+
+def _parallel(call: Callable[[Item], Result], items: Sequence[Item]) -> Sequence[Result]:
+    if len(items) < 2:
+        return [call(item) for item in items]
+    with ThreadPoolExecutor(min(_AT_ONCE, len(items)), thread_name_prefix="gcp") as pool:
+        return [*pool.map(call, items)]
+
+
+def _operation_error(raw: Mapping[str, Any], doing: str) -> errors.ProviderError | None:
+    from .gcp_api import operation_error
+
+    return operation_error(raw, doing)
+
+
+def connect(spec: FleetSpec, overrides: Mapping[str, Any], clock: Clock) -> GcpProvider:
+    """Sign in and give the provider of a fleet. The first request comes with the first call.
+
+    Args:
+        spec: the fleet; its block ``providers: gcp:`` says which project.
+        overrides: ``project``, ``credentials_file`` or ``endpoint``, in place of those in the block.
+        clock: for retries.
+
+    Raises:
+        MissingLibrary: google-auth or requests is not installed.
+        AuthError: there are no credentials.
+        InvalidRequest: no project is named.
+    """
+    try:
+        from . import gcp_api
+    except ImportError as exc:
+        raise errors.MissingLibrary(
+            f"the Python package {exc.name} is not installed, without which Google Cloud cannot be asked",
+            hint="Install it for the Python that runs Ansible: pip install google-auth requests",
+        ) from exc
+    declared = spec.providers.get("gcp")
+    settings = declared if isinstance(declared, GcpSettings) else None
+
+    def setting(name: str) -> str | None:
+        value = overrides.get(name) or getattr(settings, name, None)
+        return str(value) if value else None
+
+    project = setting("project")
+    if project is None:
+        raise errors.InvalidRequest(
+            "no project of Google Cloud is named",
+            hint="Declare `providers: {gcp: {project: <id>}}` in the fleet file",
+        )
+    key_file = setting("credentials_file")
+    credentials = gcp_api.find_credentials(spec.file(key_file) if key_file else None, os.environ, clock)
+    return GcpProvider(
+        spec, gcp_api.Compute(credentials, project, clock, setting("endpoint") or gcp_api.ENDPOINT)
+    )
+
+
+KIND = Kind("gcp", GcpMachine, GcpSettings, connect)
+"""For the registry."""
