@@ -128,7 +128,7 @@ class Server:
                 except (OSError, ValueError):
                     return
 
-            def log_message(self, format: str, *args: Any) -> None:
+            def log_message(self, *args: Any) -> None:
                 return
 
         self._httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

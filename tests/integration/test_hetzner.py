@@ -19,6 +19,7 @@ from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.het
     HetznerMachine,
     HetznerSettings,
 )
+
 from sandbox.testing import Sandbox, serve
 
 pytestmark = pytest.mark.integration
@@ -44,7 +45,9 @@ def machine(name: str, **given: Any) -> HetznerMachine:
     return HetznerMachine(**{"name": name, "type": "cx23", "location": "fsn1", "enabled": True, **given})
 
 
-def fleet_of(sandbox: Sandbox, *machines: HetznerMachine, fleet: str = "minerals", **given: Any) -> spec.FleetSpec:
+def fleet_of(
+    sandbox: Sandbox, *machines: HetznerMachine, fleet: str = "minerals", **given: Any
+) -> spec.FleetSpec:
     return spec.FleetSpec(
         fleet=fleet,
         providers={"hetzner": HetznerSettings(token=sandbox.hetzner_token, endpoint=sandbox.hetzner)},

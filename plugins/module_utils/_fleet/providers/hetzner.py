@@ -66,14 +66,14 @@ class Hetzner:
         with ThreadPoolExecutor(1, thread_name_prefix="hetzner-prices") as pool:
             tariff = pool.submit(self._prices)
             servers = self._api.servers(f"{FLEET_LABEL}=={self._spec.fleet}")
-        return Listing(tuple(self._instance(server, tariff.result()) for server in servers))
+        return Listing(tuple(instance_of(server, tariff.result()) for server in servers))
 
     def find(self, machine: MachineBase, zone: str) -> Instance | None:
         """The server of that name, in whatever location it is."""
         server = self._api.server_named(machine.name)
         if server is None:
             return None
-        found = self._instance(server, self._prices())
+        found = instance_of(server, self._prices())
         if (found.fleet, found.machine) != (self._spec.fleet, machine.name):
             owner = f"belongs to the fleet {found.fleet}" if found.fleet else "carries no label of a fleet"
             raise errors.Conflict(
@@ -249,29 +249,35 @@ class Hetzner:
         return self.price(machine, zone)
 
     def _prices(self) -> view.Tariff:
-        """The price list, read once. Without one, prices are unknown and everything else goes on."""
+        """The price list, read once."""
         with self._tariff_lock:
             if self._tariff is None:
-                try:
-                    pricing = self._api.pricing()
-                    self._tariff = view.Tariff.from_pricing(pricing, self._clock.utc().date())
-                except errors.ProviderError as error:
-                    self._tariff = view.Tariff.unknown(
-                        f"Hetzner's price list could not be read: {error.what}"
-                    )
-                except (KeyError, TypeError, ValueError, ArithmeticError):
-                    self._tariff = view.Tariff.unknown(
-                        "Hetzner's price list has a form this release does not know"
-                    )
+                self._tariff = read_tariff(self._api, self._clock)
             return self._tariff
 
-    def _instance(self, server: view.Json, tariff: view.Tariff) -> Instance:
-        try:
-            return view.to_instance(server, tariff)
-        except (KeyError, TypeError, ValueError) as exc:
-            raise errors.Unavailable(
-                "a server was described in a form this release does not know", hint="Check the endpoint"
-            ) from exc
+
+def read_tariff(api: HetznerApi, clock: Clock) -> view.Tariff:
+    """The price list of the project. Without one, prices are unknown and everything else goes on."""
+    try:
+        return view.Tariff.from_pricing(api.pricing(), clock.utc().date())
+    except errors.ProviderError as error:
+        return view.Tariff.unknown(f"Hetzner's price list could not be read: {error.what}")
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        return view.Tariff.unknown("Hetzner's price list has a form this release does not know")
+
+
+def instance_of(server: view.Json, tariff: view.Tariff) -> Instance:
+    """A server in our words.
+
+    Raises:
+        Unavailable: it is described in words we do not know.
+    """
+    try:
+        return view.to_instance(server, tariff)
+    except (KeyError, TypeError, ValueError) as exc:
+        raise errors.Unavailable(
+            "a server was described in a form this release does not know", hint="Check the endpoint"
+        ) from exc
 
 
 def _ours(machine: MachineBase) -> HetznerMachine:
