@@ -57,6 +57,7 @@ PATTERNS: dict[str, str] = {
 
 _MOST_GPUS = 16
 _FEW = 12
+_SHORT = 3
 _ADDRESS = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.:_%-]*[A-Za-z0-9])?$")
 _HOST_KEY = re.compile(
     r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) AAAA[A-Za-z0-9+/]+={0,2}( .*)?$"
@@ -391,7 +392,8 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """``; did you mean 'x'?`` for the choice most like the word, or the choices if they are few, or nothing."""
     known = list(choices)
     folded = {choice.lower().replace("-", "_"): choice for choice in known}
-    close = difflib.get_close_matches(word.lower().replace("-", "_"), folded, n=1, cutoff=0.6)
+    likeness = 0.6 if len(word) > _SHORT else 0.5
+    close = difflib.get_close_matches(word.lower().replace("-", "_"), folded, n=1, cutoff=likeness)
     if close:
         return f"; did you mean '{folded[close[0]]}'?"
     return f"; it is one of {', '.join(known)}" if 0 < len(known) <= _FEW else ""

@@ -301,6 +301,10 @@ class _Parser:
         if not isinstance(part.item.value, dict):
             self._add(part, (), "a machine is a mapping; it begins with provider")
             return None
+        if ("provider",) in part.bad:
+            return None
+        if "name" in part.item.children:
+            self._add(part, ("name",), "unknown key; a machine's name is its key, or the name of its file")
         if declared is None:
             self._add(part, ("provider",), f"it is missing; it is one of {', '.join(self._kinds)}")
             return None

@@ -112,7 +112,7 @@ def sentence(
         if variable:
             return path, f"it comes from the environment variable {variable}, which is not set"
         return path, f"it is missing{_described(model, path)}"
-    found = item.at(path) if item else None
+    found = item.at(path) if item and path == error["loc"] else None
     value = found.value if found else error.get("input")
     shown = "" if _is_secret(path, model) else _shown(value, found)
     if kind == "literal_error":
@@ -174,8 +174,6 @@ def _unknown_key(key: str, model: type[BaseModel], path: Path) -> str:
     holder = _model_at(model, path)
     known = [name for name in holder.model_fields if name != "name"] if holder else []
     alias = next((name for name in _ALSO_CALLED.get(key.lower(), ()) if name in known), None)
-    if key == "name":
-        return "unknown key; a machine's name is its key, or the name of its file"
     return f"unknown key{f'; did you mean {alias!r}?' if alias else did_you_mean(key, known)}"
 
 
