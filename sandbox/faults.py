@@ -9,7 +9,8 @@ module need not know of them. *Semantic* faults change what a cloud does; its ha
         ...  # this create ends in ZONE_RESOURCE_POOL_EXHAUSTED
 
 ``stockout``, ``quota`` and ``failed_operation`` are taken once for each create (or other operation), ``list_lag`` once
-for each object created: it stays out of lists for ``rule.seconds``, though asked by name it is there.
+for each object created: it stays out of lists for ``rule.seconds``, though asked by name it is there. ``unreachable`` is
+taken by a list over all zones, once for each zone: the list does without the zones it hits, and says so.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ TRANSPORT = frozenset(
 ``hang``: no answer for ``seconds`` (default: for ever), then a reset. ``slow``: the answer comes ``seconds`` late.
 ``duplicate``: it is handled twice, the client gets the second answer."""
 
-SEMANTIC = frozenset({"stockout", "quota", "slow_operation", "failed_operation", "list_lag"})
+SEMANTIC = frozenset({"stockout", "quota", "slow_operation", "failed_operation", "list_lag", "unreachable"})
 
 _TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
 
