@@ -8,7 +8,7 @@ DELETE /admin/faults     all of them;  DELETE /admin/faults/{id}  one
 GET    /admin/requests   the log; ?service= &method= &path=<regex> filter, ?count=1 gives only the number
 DELETE /admin/requests   empty the log
 GET    /admin/machines   what exists behind the clouds, whatever their lists say
-GET    /admin/settings   and  PUT: ``{"operation_seconds": 5}``
+GET    /admin/settings   and  PUT: ``{"operation_seconds": 5}`` and the switches of World.options
 POST   /admin/reset      an empty cloud: no machines, no objects, no faults, an empty log
 """
 
@@ -86,15 +86,19 @@ class Admin:
         return JSONResponse({"machines": await self.world.backend.inventory()})
 
     async def settings(self, request: Request) -> Response:
+        world = self.world
         if request.method == "PUT":
             given = await request.json()
-            seconds = given.get("operation_seconds") if isinstance(given, dict) else None
+            seconds = given.pop("operation_seconds", world.base_seconds) if isinstance(given, dict) else None
             if not isinstance(seconds, int | float) or isinstance(seconds, bool) or seconds < 0:
                 return JSONResponse(
                     {"error": "operation_seconds must be a number of seconds, 0 or more"}, 422
                 )
-            self.world.base_seconds = float(seconds)
-        return JSONResponse({"operation_seconds": self.world.base_seconds})
+            if not set(given) <= set(world.options) or not all(isinstance(on, bool) for on in given.values()):
+                return JSONResponse({"error": f"switches are {', '.join(world.options)}: true or false"}, 422)
+            world.base_seconds = float(seconds)
+            world.options.update(given)
+        return JSONResponse({"operation_seconds": world.base_seconds, **world.options})
 
     async def reset(self, request: Request) -> Response:
         await self.world.reset()

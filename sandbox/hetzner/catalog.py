@@ -74,6 +74,23 @@ TYPES: dict[str, Type] = {
 TYPES_BY_ID = {row.id: row for row in TYPES.values()}
 
 
+def datacenter(location: str) -> dict[str, Any]:
+    """What the API said before July 2026 about where in a location a server is."""
+    place = LOCATIONS[location]
+    available = [kind.id for kind in TYPES.values() if location in kind.locations]
+    return {
+        "id": place["id"] + 10,
+        "name": f"{location}-dc1",
+        "description": f"{place['city']} virtual DC 1",
+        "location": place,
+        "server_types": {
+            "supported": available,
+            "available": available,
+            "available_for_migration": available,
+        },
+    }
+
+
 def amount(net: Decimal) -> dict[str, str]:
     """A price as the API gives it: net and gross, decimal strings."""
     gross = net * (100 + VAT_PERCENT) / 100

@@ -197,7 +197,11 @@ class Project:
     def show_server(self, server: Server) -> dict[str, Any]:
         """A server as the API shows it."""
         ipv4, ipv6 = server.addresses.ipv4, server.addresses.ipv6
+        dropped = {}
+        if self.world.options["hetzner_datacenter"]:
+            dropped["datacenter"] = catalog.datacenter(server.location)
         return {
+            **dropped,
             "id": server.id,
             "name": server.name,
             "status": server.status,
