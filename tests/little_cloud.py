@@ -74,8 +74,9 @@ class Killed(BaseException):
 class _Work:
     operation: Operation
     ends: float
-    key: tuple[str, str]
+    instance: Instance
     error: errors.FleetError | None = None
+    applied: bool = False
 
 
 Fault = Callable[[str, str, str], str | None]
@@ -169,7 +170,6 @@ class LittleCloud:
         return (machine.place, *machine.fallbacks)
 
     def prepare(self, machines: Sequence[MachineBase]) -> None:
-        self.calls["prepare"] += 1
         self._meet("prepare", "", "")
 
     def create(self, machine: MachineBase, zone: str, boot: FirstBoot) -> Operation:
@@ -281,7 +281,7 @@ class LittleCloud:
         key = self._key(instance.name, instance.zone)
         factor = {"slow": 10.0, "stuck": float("inf")}.get(fault or "", 1.0)
         operation = Operation(f"{self.name}-{verb}-{len(self._work)}", instance.machine, verb, instance.zone)
-        self._work[operation.id] = _Work(operation, self.clock.now() + self.seconds * factor, key, error)
+        self._work[operation.id] = _Work(operation, self.clock.now() + self.seconds * factor, instance, error)
         if fault == "lag":
             self._hidden[key] = self.clock.now() + 60
         if fault == "kill_after":
@@ -294,19 +294,18 @@ class LittleCloud:
 
     def _advance(self, now: float) -> None:
         for work in self._work.values():
-            if work.ends <= now and (found := self.objects.get(work.key)):
-                became = {
-                    ("create", False): State.RUNNING,
-                    ("create", True): State.STOPPED,
-                    ("start", False): State.RUNNING,
-                    ("start", True): State.STOPPED,
-                    ("stop", False): State.STOPPED,
-                }.get((work.operation.verb, work.error is not None))
-                moving = {"create": State.CREATING, "start": State.CREATING, "stop": State.STOPPING}
-                if work.operation.verb == "delete" and found.state is State.DELETING:
-                    del self.objects[work.key]
-                elif became and found.state is moving[work.operation.verb]:
-                    self._set(found, became)
+            if work.ends > now or work.applied:
+                continue
+            work.applied = True
+            found, verb = self._same(work.instance), work.operation.verb
+            if found is None or found.state is not work.instance.state:
+                continue
+            if verb == "delete":
+                del self.objects[self._key(found.name, found.zone)]
+            elif verb in ("create", "start"):
+                self._set(found, State.STOPPED if work.error else State.RUNNING)
+            elif verb == "stop":
+                self._set(found, State.STOPPED)
 
     def _set(self, instance: Instance, state: State) -> Instance:
         hourly = self.stopped_hourly if state is State.STOPPED else self.hourly
