@@ -115,11 +115,6 @@ class HetznerMachine(CloudMachine):
     @field_validator("labels")
     @classmethod
     def _labels_are_valid(cls, labels: dict[str, str]) -> dict[str, str]:
-        for key in labels:
-            if key.startswith("gpumesh-"):
-                raise ValueError(
-                    f"the label key {key!r} begins with gpumesh-, which the collection keeps for itself"
-                )
         return check_labels(labels)
 
     @model_validator(mode="after")
