@@ -120,7 +120,7 @@ class Server:
                 if answer.cut:
                     self.close_connection = True
 
-            do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _serve
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _serve
 
             def finish(self) -> None:
                 try:

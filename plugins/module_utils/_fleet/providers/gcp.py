@@ -288,7 +288,11 @@ class GcpProvider:
                 error = _operation_error(raw or {}, "to open SSH by a firewall rule")
                 with self._lock:
                     self._pending.discard(name)
-                    self._firewall_error = self._firewall_error or error
+                    if error is not None:
+                        # Whatever its kind, no other zone would help.
+                        self._firewall_error = errors.OperationFailed(
+                            error.what, hint=error.hint, code=error.code, details=error.details
+                        )
 
     def _advised(self, error: errors.ProviderError, name: str, zone: str) -> errors.ProviderError:
         """The error, with what our tables know about GPUs in that zone."""
