@@ -11,12 +11,12 @@ with serve() as sandbox:
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import socket
 import tempfile
 import threading
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,10 +48,15 @@ class Sandbox:
 
     def admin(self, method: str, path: str, body: object = None) -> Any:
         """A call to ``/admin``; the answer's JSON."""
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.url}/admin/{path}", data, method=method)
-        with urllib.request.urlopen(request, timeout=120) as answer:
+        connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=120)
+        try:
+            connection.request(method, f"/admin/{path}", None if body is None else json.dumps(body))
+            answer = connection.getresponse()
             text = answer.read()
+        finally:
+            connection.close()
+        if answer.status >= 400:
+            raise ValueError(f"{method} /admin/{path}: {answer.status} {text.decode()}")
         return json.loads(text) if text else None
 
     def fault(self, **rule: object) -> int:

@@ -168,6 +168,11 @@ class Project:
             ]
         return self._chosen[selector]
 
+    def named_server(self, name: str, selector: str) -> list[Server]:
+        """The server of that name, if the selector chooses it; also while lists do not show it yet."""
+        server = self.servers.get(self.server_names.get(name, 0))
+        return [server] if server and matches(cached_selector(selector), server.labels) else []
+
     def sold_out(self, kind: catalog.Type) -> frozenset[str]:
         """The locations where a lasting stock-out is declared for a type."""
         faults = self.world.faults

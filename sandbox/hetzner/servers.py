@@ -29,9 +29,8 @@ _START_SHARE = 0.2
 
 
 async def listing(call: Call) -> Answer:
-    found = call.project.select_servers(call.query("label_selector"))
-    if name := call.query("name"):
-        found = [server for server in found if server.name == name]
+    name, selector = call.query("name"), call.query("label_selector")
+    found = call.project.named_server(name, selector) if name else call.project.select_servers(selector)
     if statuses := call.queries("status"):
         if not _STATUSES.issuperset(statuses):
             raise invalid("status", "is not a server status")

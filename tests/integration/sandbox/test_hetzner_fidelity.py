@@ -32,7 +32,7 @@ KEY = "ssh-ed25519 " + base64.b64encode(b"\x00\x00\x00\x0bssh-ed25519\x00\x00\x0
 
 def create(cloud: hcloud.Client, name: str, **options: Any) -> BoundServer:
     """A server that has finished booting."""
-    given = {"server_type": ServerType("cx23"), "image": Image(name="debian-13"), **options}
+    given = {"server_type": ServerType(name="cx23"), "image": Image(name="debian-13"), **options}
     answer = cloud.servers.create(name, **given)
     for action in (answer.action, *answer.next_actions):
         action.wait_until_finished()
@@ -56,9 +56,9 @@ def test_a_server_lives_and_dies(cloud: hcloud.Client, sandbox: Sandbox) -> None
     key = cloud.ssh_keys.create("me", KEY)
     answer = cloud.servers.create(
         "web-1",
-        ServerType("cx33"),
+        ServerType(name="cx33"),
         Image(name="debian-13"),
-        location=Location("nbg1"),
+        location=Location(name="nbg1"),
         ssh_keys=[key],
         labels={"a": "b"},
     )
@@ -80,7 +80,7 @@ def test_a_server_lives_and_dies(cloud: hcloud.Client, sandbox: Sandbox) -> None
     server.reload()
     assert server.status == "off"
     assert sandbox.machines()[0]["running"] is False
-    server.change_type(ServerType("cx43"), upgrade_disk=False).wait_until_finished()
+    server.change_type(ServerType(name="cx43"), upgrade_disk=False).wait_until_finished()
     server.power_on().wait_until_finished()
     server.reload()
     assert (server.status, server.server_type.name, server.primary_disk_size) == ("running", "cx43", 80)
@@ -94,7 +94,7 @@ def test_a_server_lives_and_dies(cloud: hcloud.Client, sandbox: Sandbox) -> None
 
 def test_actions_take_their_time_and_lock_the_server(cloud: hcloud.Client, sandbox: Sandbox) -> None:
     sandbox.set_operation_seconds(60)
-    answer = cloud.servers.create("slow", ServerType("cx23"), Image(name="debian-13"))
+    answer = cloud.servers.create("slow", ServerType(name="cx23"), Image(name="debian-13"))
     assert answer.root_password
     assert cloud.actions.get_by_id(answer.action.id).status == "running"
     assert cloud.servers.get_by_id(answer.server.id).locked
@@ -102,7 +102,7 @@ def test_actions_take_their_time_and_lock_the_server(cloud: hcloud.Client, sandb
         answer.server.delete()
     assert caught.value.code == "locked"
     with pytest.raises(hcloud.APIException) as caught:
-        cloud.servers.create("slow", ServerType("cx23"), Image(name="debian-13"))
+        cloud.servers.create("slow", ServerType(name="cx23"), Image(name="debian-13"))
     assert caught.value.code == "uniqueness_error"
     assert caught.value.details == {"fields": [{"name": "name"}]}
 
@@ -313,7 +313,7 @@ def test_every_exchange_is_in_the_api_description(
         "net", "10.0.0.0/16", [NetworkSubnet("10.0.1.0/24", type="cloud", network_zone="eu-central")]
     )
     server = create(
-        cloud, "web", location=Location("hel1"), ssh_keys=[key], labels={"fleet": "x"}, user_data="#cloud-config",
+        cloud, "web", location=Location(name="hel1"), ssh_keys=[key], labels={"fleet": "x"}, user_data="#cloud-config",
         firewalls=[firewall], networks=[network],
     )  # fmt: skip
     for collection in (
@@ -356,8 +356,8 @@ def test_the_inventory_plugin_of_hetzner_hcloud_lists_the_servers(
     network = cloud.networks.create(
         "net", "10.0.0.0/16", [NetworkSubnet("10.0.1.0/24", type="cloud", network_zone="eu-central")]
     )
-    web = create(cloud, "web", labels={"role": "web"}, location=Location("nbg1"), networks=[network])
-    create(cloud, "db", labels={"role": "db"}, server_type=ServerType("cx33"))
+    web = create(cloud, "web", labels={"role": "web"}, location=Location(name="nbg1"), networks=[network])
+    create(cloud, "db", labels={"role": "db"}, server_type=ServerType(name="cx33"))
     (tmp_path / "all.hcloud.yml").write_text(
         "plugin: hetzner.hcloud.hcloud\nkeyed_groups:\n  - {key: hcloud_labels.role, prefix: role}\n"
         "  - {key: hcloud_location, prefix: location}\n"
