@@ -192,15 +192,16 @@ async def docker(words: Sequence[str], *, stdin: bytes | None = None, check: boo
         )
     except FileNotFoundError as error:
         raise BackendError("the docker command is not installed; run tools/docker-engine") from error
+    ending = asyncio.ensure_future(process.communicate(stdin))
     try:
-        out, err = await asyncio.wait_for(process.communicate(stdin), _SECONDS)
+        out, err = await asyncio.wait_for(asyncio.shield(ending), _SECONDS)
     except TimeoutError as error:
         process.kill()
-        await process.wait()
+        await ending
         raise BackendError(f"docker {words[0]} took longer than {_SECONDS} s") from error
     except asyncio.CancelledError:
-        # A create that is cut off half-way would leave a container that nobody tidies up.
-        await process.communicate()
+        # A create that is cut off could make its container after we have looked for what is to be removed.
+        await ending
         raise
     if check and process.returncode:
         reason = err.decode(errors="replace").strip().splitlines()

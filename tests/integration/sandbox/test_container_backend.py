@@ -233,6 +233,16 @@ def test_what_an_earlier_run_left_is_removed(identity: str, containers: Callable
     asyncio.run(next_run())
 
 
+def test_a_reset_in_the_middle_of_creates_leaves_nothing(
+    cloud: hcloud.Client, sandbox: Sandbox, containers: Callable[[], list[str]]
+) -> None:
+    for number in range(3):
+        cloud.servers.create(f"n{number}", ServerType(name="cx23"), Image(name="debian-13"))
+    sandbox.reset()
+    assert containers() == []
+    assert cloud.servers.get_all() == []
+
+
 def test_addresses_run_out_in_a_sentence(identity: str) -> None:
     backend = ContainerBackend(identity, subnet="10.78.0.0/29")
     given = {backend.reserve(f"hetzner-{number}").ipv4 for number in range(5)}
