@@ -55,6 +55,15 @@ PATTERNS: dict[str, str] = {
 }
 """What each pattern of the models asks for, in words."""
 
+RESERVED_NAMES = frozenset(
+    {
+        *("all", "ungrouped", "localhost"),
+        *("fleet", "enabled", "disabled", "running", "missing", "undeclared", "gpu"),
+        *("mesh", "mesh_online", "mesh_offline", "mesh_unauthorized", "mesh_undeclared"),
+    }
+)
+"""Names that no host can have, since they are those of groups or of the control machine."""
+
 _MOST_GPUS = 16
 _FEW = 12
 _SHORT = 3
@@ -268,7 +277,7 @@ class BaremetalMachine(UnplacedMachine):
     @field_validator("address")
     @classmethod
     def _reachable(cls, value: str) -> str:
-        if not _ADDRESS.match(value):
+        if not _ADDRESS.fullmatch(value):
             raise ValueError(
                 f"'{value}' is no address; write an IP address or a host name, without user, port or scheme"
             )
@@ -278,7 +287,7 @@ class BaremetalMachine(UnplacedMachine):
     @classmethod
     def _public_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for key in value:
-            if not _HOST_KEY.match(key):
+            if not _HOST_KEY.fullmatch(key):
                 raise ValueError(
                     "a host key is written as in /etc/ssh/ssh_host_ed25519_key.pub: ssh-ed25519 AAAA..."
                 )

@@ -8,7 +8,6 @@ This file is private to the gpumesh.fleet collection.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from .errors import Problem, SpecError
-from .spec import FleetFile, FleetSpec, MachineBase, ProviderSettings, did_you_mean
+from .spec import RESERVED_NAMES, FleetFile, FleetSpec, MachineBase, ProviderSettings, did_you_mean
 from .spec_words import sentence
 from .spec_yaml import Flaw, Item, Path, read, written
 
@@ -35,10 +34,6 @@ _ENV = re.compile(
 _OCTAL = re.compile(r"^[-+]?0[0-7_]+$")
 _SIXTIES = re.compile(r"^[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?$")
 _CONTROL_PLANES = ("central_v1", "central_v2")
-_TAKEN = frozenset(
-    "all ungrouped localhost fleet enabled disabled running missing undeclared gpu mesh".split()
-)
-"""Machine names that would also be names of groups, or of the control machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +194,7 @@ class _Parser:
             self._add(part, (), f"{part.at[-1] if part.at else 'it'} is not a mapping of names to values")
             return None
         try:
-            return model.model_validate_json(json.dumps({**data, **(extra or {})}))
+            return model.model_validate({**data, **(extra or {})})
         except ValidationError as exc:
             said: set[Path] = set()
             for error in exc.errors(include_url=False):
@@ -223,10 +218,13 @@ class _Parser:
                     result[key] = value
             return result
         if isinstance(item.value, list):
-            return [self._resolved(part, child, (*path, index)) for index, child in item.children.items()]
+            # The models are strict and immutable: their lists are tuples.
+            return tuple(
+                self._resolved(part, child, (*path, index)) for index, child in item.children.items()
+            )
         if not isinstance(item.value, str) or ("{{" not in item.value and "{%" not in item.value):
             return item.value
-        match = _ENV.match(item.value.strip())
+        match = _ENV.fullmatch(item.value.strip())
         if match is None:
             if path not in part.bad:
                 part.bad.add(path)
@@ -286,7 +284,7 @@ class _Parser:
                 )
                 continue
             self._lines[name] = (part.document, part.line)
-            if name in _TAKEN:
+            if name in RESERVED_NAMES:
                 self._add(
                     part, (), f"a machine cannot be called '{name}', which is a group or a host of Ansible's"
                 )
@@ -364,9 +362,9 @@ def _traps(top: Item) -> list[Flaw]:
     for path, item in top.walk():
         if item.raw is None or isinstance(item.value, (str, bool)) or "vars" in path:
             continue
-        if _OCTAL.match(item.raw):
+        if _OCTAL.fullmatch(item.raw):
             message = f"{item.raw} is read by YAML as octal, which is {item.value}; write it without the leading 0, or in quotes"
-        elif _SIXTIES.match(item.raw):
+        elif _SIXTIES.fullmatch(item.raw):
             message = f"{item.raw} is read by YAML as a number to base 60, which is {item.value}; write '{item.raw}' in quotes"
         else:
             continue

@@ -210,7 +210,7 @@ def _wrong_type(kind: str, value: Any, item: Item | None, shown: str) -> str:
     if wanted == "true or false" and isinstance(value, str) and shown:
         return f"{shown} is text; write true or false, without quotes"
     if "number" in wanted and isinstance(value, str) and shown:
-        if item is not None and item.raw and _EXPONENT.match(value):
+        if item is not None and item.raw and _EXPONENT.fullmatch(value):
             return f"{value} is read by YAML as text; write the number out: {float(value):.0f}"
         return f"{shown} is text; write {wanted}, without quotes"
-    return f"{'this' if not shown else shown} is not {wanted}"
+    return f"{shown or 'this'} is not {wanted}"

@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -166,10 +166,10 @@ class _Reader:
             item = self._mapping(node, path)
         elif isinstance(node, yaml.SequenceNode):
             self._check_tag(node, path, "seq")
-            children = {index: self.item(child, (*path, index)) for index, child in enumerate(node.value)}
-            item = Item([child.value for child in children.values()], line, children=dict(children))
+            parts = [self.item(child, (*path, index)) for index, child in enumerate(node.value)]
+            item = Item([part.value for part in parts], line, children=dict(enumerate(parts)))
         else:
-            item = self._scalar(node, path)
+            item = self._scalar(cast(yaml.ScalarNode, node), path)
         self._open.discard(id(node))
         self._done[id(node)] = item
         return item
@@ -262,8 +262,8 @@ def _plain(value: Any) -> Any:
     """
     if isinstance(value, str):
         value.encode()
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(value)
-    elif isinstance(value, int) and value.bit_length() > _LONGEST_INT_BITS:
-        raise ValueError(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("not finite")
+    if isinstance(value, int) and value.bit_length() > _LONGEST_INT_BITS:
+        raise ValueError("too long")
     return value

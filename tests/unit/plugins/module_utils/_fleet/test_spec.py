@@ -339,8 +339,9 @@ def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:
 
 
 def test_how_a_problem_reads() -> None:
-    error = pytest.raises(SpecError, parse, GOOD.replace("zone: here, tags", "zoen: here, tags")).value
-    assert str(error).splitlines() == [
+    with pytest.raises(SpecError) as caught:
+        parse(GOOD.replace("zone: here, tags", "zoen: here, tags"))
+    assert str(caught.value).splitlines() == [
         "the fleet file has 2 problems:",
         "  fleet.yml:9: cinnabar zoen: unknown key; did you mean 'zone'?",
         "  fleet.yml:9: cinnabar zone: it is missing: where it is",
@@ -414,7 +415,9 @@ def test_problems_in_the_file_of_a_machine_name_that_file(tmp_path: Path) -> Non
         machines__cinnabar="provider: baremetal\naddress: a\n",
         machines__empty="",
     )
-    found = pytest.raises(SpecError, spec.load, str(path), KINDS, {}).value.problems
+    with pytest.raises(SpecError) as caught:
+        spec.load(str(path), KINDS, {})
+    found = caught.value.problems
     folder = tmp_path / "machines"
     assert [(problem.path, problem.line, problem.machine, problem.field) for problem in found] == [
         (str(folder / "cinnabar.yml"), 1, "cinnabar", ""),
@@ -426,10 +429,10 @@ def test_problems_in_the_file_of_a_machine_name_that_file(tmp_path: Path) -> Non
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="nowhere.yml: it cannot be read: no such file or directory"):
+    with pytest.raises(SpecError, match=r"nowhere\.yml: it cannot be read: no such file or directory"):
         spec.load(str(tmp_path / "nowhere.yml"), KINDS, {})
     path = write(tmp_path, fleet=GOOD + "machines_dir: nowhere\n")
-    with pytest.raises(SpecError, match=r"fleet.yml:19: machines_dir: the folder .*nowhere cannot be read"):
+    with pytest.raises(SpecError, match=r"fleet\.yml:19: machines_dir: the folder .*nowhere cannot be read"):
         spec.load(str(path), KINDS, {})
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SpecError, match="not UTF-8"):

@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The inventory plugin gpumesh.fleet.fleet: the fleet file in, hosts and groups out."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: fleet
+short_description: The machines of a fleet file, with what their clouds and their mesh say of them
+author:
+  - The gpumesh.fleet maintainers (@gpumesh)
+description:
+  - Reads a fleet file, asks every cloud and the mesh in it at the same time, and lists every declared machine, whether it exists or not.
+  - With no credentials or no network it lists what is declared, says so in one warning, and succeeds.
+    A machine is in the group C(missing) only if its cloud answered and does not have it.
+  - A credential that a cloud refuses, or a cloud that answers with an error, is handled as O(providers) says under C(when_sick).
+  - The fleet file is documented in full by its JSON Schema, C(docs/fleet.schema.json) in the collection.
+  - Groups are C(fleet), C(enabled), C(disabled), C(running), C(missing), C(undeclared), C(gpu), C(mesh), C(mesh_online), C(mesh_offline),
+    C(mesh_unauthorized) and C(mesh_undeclared), which always exist, and C(provider_<name>), C(zone_<zone>), C(gpu_<model>) and C(tag_<tag>).
+    What is no letter or digit in the name of a zone or model is an underscore in the name of its group.
+  - A host in C(undeclared) or C(mesh_undeclared) is in no other group and has no C(ansible_host).
+  - Host variables are C(fleet_name), the fleet;
+    C(fleet_machine), a dictionary of everything declared for the machine;
+    C(fleet_provider), its provider;
+    C(fleet_state), one of V(creating), V(running), V(stopping), V(stopped), V(deleting), V(missing) (enabled, but not there),
+    V(disabled) (not enabled, and not there), V(unmanaged) (bare metal), V(external), V(undeclared) (of mesh members)
+    and V(unknown) (its cloud did not answer);
+    C(fleet_gpu_model) and C(fleet_gpu_count), its GPUs;
+    C(fleet_hourly_usd), what it costs now per hour in US dollars, or null where that is not known;
+    C(fleet_public_ip), its public address;
+    C(fleet_mesh_ip) and C(fleet_mesh_node_id), its address and id in the mesh;
+    C(fleet_instance), a dictionary of what its cloud says of it (C(id), C(name), C(cloud_state), C(zone), C(type), C(image), C(created),
+    C(public_ip), C(public_ipv6), C(private_ip), C(labels)), or null;
+    C(fleet_mesh_member), a dictionary of what the control plane of the mesh says of it (C(node_id), C(authorized), C(online), C(addresses),
+    C(version), C(last_seen), C(latency_ms), C(physical_address)), or null;
+    and C(fleet_stale), whether all this is from an earlier answer.
+  - C(ansible_host) is the address in the mesh where the member is online, else the public one.
+    C(ansible_user), C(ansible_port) and C(ansible_ssh_common_args) make ssh check the host key against the fleet's own known_hosts.
+  - What a machine declares under C(vars) is set last, so it wins.
+  - What a cloud says is never templated.
+requirements:
+  - pydantic
+  - hcloud, google-auth and requests, for the clouds in use
+extends_documentation_fragment:
+  - ansible.builtin.constructed
+  - ansible.builtin.inventory_cache
+options:
+  plugin:
+    description: Says that this file is for this plugin.
+    type: str
+    required: true
+    choices: [gpumesh.fleet.fleet]
+  fleet:
+    description: Name of the fleet. Every cloud object it owns carries it in the label C(gpumesh-fleet).
+    type: str
+    required: true
+  budget:
+    description: What the fleet may cost. Used when changes are planned; C(usd_per_eur) is the rate of C(fleet_hourly_usd) as well.
+    type: dict
+    suboptions:
+      hourly_usd:
+        description: Refuse a plan that costs more than this many US dollars per hour.
+        type: float
+        required: true
+      usd_per_eur:
+        description: US dollars for one euro.
+        type: float
+        default: 1.2
+  providers:
+    description:
+      - Settings of each cloud in use, by its name, V(hetzner) or V(gcp).
+      - All take C(endpoint), the base URL of the API, for a proxy or the sandbox,
+        and C(when_sick), what to do when the cloud answers with an error. V(fail), the default, gives no inventory.
+        V(stale) goes on with the cloud's last answer, for which O(cache) must be true, with a cache plugin that stores files.
+        V(partial) goes on with what is declared.
+      - V(hetzner) takes C(token), V(gcp) takes C(project) and C(credentials_file).
+      - A secret is taken from the environment with C({{ lookup('env', 'NAME') }}), the only expression understood here.
+    type: dict
+    default: {}
+  mesh:
+    description: The ZeroTier network the fleet shares.
+    type: dict
+    suboptions:
+      network:
+        description: Network id, 16 hexadecimal digits.
+        type: str
+        required: true
+      controller:
+        description: Who controls it, V(central_v1), V(central_v2), or the name of the machine that runs the controller.
+        type: str
+        required: true
+      domain:
+        description: Suffix of the names of mesh members.
+        type: str
+        default: zt
+      token:
+        description: API token of ZeroTier Central.
+        type: str
+      endpoint:
+        description: Base URL of the control plane's API.
+        type: str
+      when_sick:
+        description: What to do when the control plane answers with an error, as for O(providers).
+        type: str
+        choices: [fail, stale, partial]
+        default: fail
+  defaults:
+    description: Values for every machine that does not say otherwise.
+    type: dict
+    suboptions:
+      user:
+        description: Administrator account on every machine.
+        type: str
+        default: admin
+      ssh_keys:
+        description: Files of public SSH keys, relative to the fleet file.
+        type: list
+        elements: str
+        default: []
+      ssh_sources:
+        description: Networks from which the public SSH port may be reached.
+        type: list
+        elements: str
+        default: ['0.0.0.0/0', '::/0']
+      ssh_port:
+        description: Port of the SSH server.
+        type: int
+        default: 22
+  machines:
+    description: The machines, by name. Which fields one has depends on its C(provider); the JSON Schema has them all.
+    type: dict
+    default: {}
+  machines_dir:
+    description: Folder with one file a machine, named after it, relative to the fleet file.
+    type: str
+  known_hosts:
+    description: The fleet's own known_hosts, relative to the fleet file. By default C(~/.ssh/gpumesh/<fleet>.known_hosts).
+    type: str
+"""
+
+EXAMPLES = r"""
+# fleet.yml, and how to look at it:
+#
+#   ansible-inventory -i fleet.yml --graph
+#   ansible-inventory -i fleet.yml --host scheelite
+plugin: gpumesh.fleet.fleet
+fleet: minerals
+budget: {hourly_usd: 6}
+providers:
+  hetzner: {token: "{{ lookup('env', 'HCLOUD_TOKEN') }}"}
+  gcp: {project: my-project, when_sick: stale}
+defaults: {user: admin, ssh_keys: [~/.ssh/id_ed25519.pub]}
+machines:
+  cinnabar: {provider: hetzner, type: cx33, location: fsn1, image: debian-13, tags: [controller], enabled: true}
+  scheelite: {provider: gcp, type: n1-standard-8, zone: us-central1-c, gpu: {model: t4}, vars: {note: "{{ inventory_hostname }}"}}
+  demo-box: {provider: baremetal, address: 192.0.2.10, gpu: {model: rtx5090, count: 4}}
+  stibnite: {provider: external, node_id: 8046d53400}
+
+# Groups and variables of your own, over the variables of each host:
+groups:
+  big: fleet_gpu_count > 2
+keyed_groups:
+  - {prefix: image, key: fleet_machine.image | default('')}
+compose:
+  rack: "'cloud' if fleet_instance else 'home'"
+
+# Ask the clouds at most every ten minutes (ansible-inventory --flush-cache asks at once):
+cache: true
+cache_plugin: ansible.builtin.jsonfile
+cache_connection: ~/.cache/gpumesh
+cache_timeout: 600
+"""
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ansible.errors import AnsibleParserError
+from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable, get_cache_plugin
+
+try:
+    from ansible.template import trust_as_template
+except ImportError:  # ansible-core 2.18 trusts every string that is not marked
+    from ansible.utils.unsafe_proxy import wrap_var as _untrusted
+
+    def _trusted(value: str) -> str:
+        return value
+
+else:
+
+    def _untrusted(value: Any) -> Any:
+        return value
+
+    def _trusted(value: str) -> str:
+        return trust_as_template(value)
+
+
+try:
+    from ..module_utils._fleet import hosts, live, spec_file
+    from ..module_utils._fleet.clock import SystemClock
+    from ..module_utils._fleet.errors import SpecError
+    from ..module_utils._fleet.mesh import PLANES, connect
+    from ..module_utils._fleet.providers import KINDS
+    from ..module_utils._fleet.snapshot import Outcome, Snapshot, key, settle, source_key
+except ImportError as exc:
+    MISSING: ImportError | None = exc
+else:
+    MISSING = None
+
+if TYPE_CHECKING:
+    from ..module_utils._fleet.spec import FleetSpec
+
+_FILE_NAMES = ("fleet.yml", "fleet.yaml")
+_FILE_ENDINGS = (".fleet.yml", ".fleet.yaml")
+_CACHE_OPTIONS = (("_uri", "cache_connection"), ("_prefix", "cache_prefix"))
+
+
+class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
+    """The machines of a fleet file."""
+
+    NAME = "gpumesh.fleet.fleet"
+
+    def verify_file(self, path: str) -> bool:
+        """Take fleet.yml, fleet.yaml, and what ends in .fleet.yml or .fleet.yaml."""
+        if not super().verify_file(path):
+            self.display.vvv(f"{self.NAME} declines {path}: there is no such file, or it cannot be read")
+            return False
+        name = os.path.basename(path)
+        if name in _FILE_NAMES or name.endswith(_FILE_ENDINGS):
+            return True
+        self.display.vvv(
+            f"{self.NAME} declines {path}: a fleet file is called fleet.yml or <name>.fleet.yml (or .yaml)"
+        )
+        return False
+
+    def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
+        """Fill the inventory."""
+        super().parse(inventory, loader, path, cache)
+        if MISSING:
+            raise AnsibleParserError(
+                f"the Python package {MISSING.name or MISSING} is missing on the control machine. Install it with pip."
+            ) from MISSING
+        try:
+            documents = spec_file.documents(path)
+            spec = spec_file.parse(documents, KINDS, os.environ)
+        except SpecError as exc:
+            raise AnsibleParserError(str(exc)) from exc
+        self._read_config_data(path)
+        cache_key = f"{self.get_cache_key(path)}_{key(spec, documents, os.environ)}"
+        outcome = self._remembered(cache_key) if cache else None
+        if outcome is None:
+            outcome = self._ask(spec, cache_key)
+        self._fill(
+            hosts.inventory(spec, outcome.snapshot.listings, outcome.snapshot.members, stale=outcome.stale)
+        )
+
+    def _remembered(self, cache_key: str) -> Outcome | None:
+        """What an earlier run was answered, if the cache has it."""
+        if not self.get_option("cache"):
+            return None
+        snapshot = Snapshot.from_json(self._cache.get(cache_key))
+        return Outcome(snapshot, frozenset(), (), ()) if snapshot else None
+
+    def _ask(self, spec: FleetSpec, cache_key: str) -> Outcome:
+        """Ask the clouds and the mesh, and remember what they say."""
+        clock = SystemClock()
+        mesh = (
+            (lambda: connect(spec, {}, clock).members())
+            if spec.mesh and spec.mesh.controller in PLANES
+            else None
+        )
+        seen = live.look(spec, KINDS, clock, mesh=mesh)
+        fresh = Snapshot(seen.listings, seen.members)
+        keeps = bool(self.get_option("cache"))
+        outcome = settle(spec, fresh, seen.errors, self._last_answers(spec, seen.errors) if keeps else {})
+        if outcome.failures:
+            raise AnsibleParserError("\n".join(outcome.failures))
+        if outcome.notes:
+            what = (
+                "showing what is declared"
+                if not outcome.stale
+                else "showing what is declared and what was known"
+            )
+            self.display.warning(f"fleet {spec.fleet}: {what}. " + " ".join(outcome.notes))
+        if keeps:
+            if not seen.errors:
+                self._cache[cache_key] = fresh.to_json()
+            self._keep_last_answers(spec, fresh)
+        return outcome
+
+    def _memory(self) -> Any:
+        """The cache plugin once more, without an end: what a cloud said last is wanted most when it has been long."""
+        options = {name: self.get_option(option) for name, option in _CACHE_OPTIONS}
+        given = {name: value for name, value in options.items() if value is not None}
+        return get_cache_plugin(self.get_option("cache_plugin"), _timeout=0, **given)
+
+    def _last_answers(self, spec: FleetSpec, sources: Mapping[str, Any]) -> dict[str, Snapshot]:
+        memory = self._memory()
+        found = {name: Snapshot.from_json(memory.get(self._last_key(spec, name))) for name in sources}
+        return {name: snapshot for name, snapshot in found.items() if snapshot}
+
+    def _keep_last_answers(self, spec: FleetSpec, fresh: Snapshot) -> None:
+        memory = self._memory()
+        for source in fresh.sources:
+            memory[self._last_key(spec, source)] = fresh.only(source).to_json()
+        memory.set_cache()
+
+    def _last_key(self, spec: FleetSpec, source: str) -> str:
+        return f"{self.NAME}_last_{source}_{source_key(spec, source, os.environ)}"
+
+    def _fill(self, found: Mapping[str, hosts.Host]) -> None:
+        for group in hosts.ALWAYS:
+            self.inventory.add_group(group)
+        known = set(hosts.ALWAYS)
+        options = {name: self.get_option(name) for name in ("compose", "groups", "keyed_groups")}
+        for name, host in found.items():
+            self.inventory.add_host(name)
+            for group in host.groups:
+                if group not in known:
+                    known.add(group)
+                    self.inventory.add_group(group)
+                self.inventory.add_child(group, name)
+            for variable, value in host.variables.items():
+                self.inventory.set_variable(name, variable, _untrusted(value))
+            for variable, value in host.own.items():
+                self.inventory.set_variable(name, variable, _templates(value))
+            if any(options.values()):
+                self._construct(name, options)
+
+    def _construct(self, name: str, options: Mapping[str, Any]) -> None:
+        strict = self.get_option("strict")
+        variables = self.inventory.get_host(name).get_vars()
+        self._set_composite_vars(options["compose"], variables, name, strict)
+        self._add_host_to_composed_groups(options["groups"], variables, name, strict)
+        self._add_host_to_keyed_groups(options["keyed_groups"], variables, name, strict)
+
+
+def _templates(value: Any) -> Any:
+    """The user's own variable, whose expressions Ansible may evaluate."""
+    if isinstance(value, str):
+        return _trusted(value)
+    if isinstance(value, dict):
+        return {name: _templates(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_templates(part) for part in value]
+    return value
