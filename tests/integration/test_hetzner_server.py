@@ -33,7 +33,10 @@ def run(server: Sandbox) -> Run:
 
     def run(**params: Any) -> dict[str, Any]:
         token, endpoint = server.hetzner_token, server.hetzner
-        return run_module(hetzner_server.main, name="build-1", token=token, endpoint=endpoint, **params)
+        result: dict[str, Any] = run_module(
+            hetzner_server.main, name="build-1", token=token, endpoint=endpoint, **params
+        )
+        return result
 
     return run
 

@@ -225,6 +225,16 @@ def test_no_answer_is_reported_in_a_sentence_without_the_secret(bench: Bench) ->
     assert "s3cret" not in str(error) + str(error.as_failure())
 
 
+def test_a_service_that_cannot_be_reached_is_told_from_a_sick_one(bench: Bench) -> None:
+    server, session = bench(Answer(0), deadline=0.0)
+    with pytest.raises(requests.ConnectionError) as caught:
+        session.get(server.url)
+    assert type(http.no_answer(caught.value, "Hetzner", "listing")) is errors.Unavailable
+    with pytest.raises(requests.ConnectionError) as caught:
+        session.get(f"http://127.0.0.1:{closed_port()}/")
+    assert type(http.no_answer(caught.value, "Hetzner", "listing")) is errors.Unreachable
+
+
 def test_an_endpoint_that_is_no_url_is_no_outage(bench: Bench) -> None:
     _server, session = bench()
     with pytest.raises(requests.RequestException) as caught:
@@ -247,6 +257,10 @@ def test_scrub_takes_credentials_out(text: str) -> None:
     scrubbed = http.scrub(text, ["SECRETsecret1234567"] if text.startswith("plain") else ())
     assert "SECRET" not in scrubbed
     assert "***" in scrubbed
+
+
+def test_scrub_knows_a_secret_in_every_form() -> None:
+    assert http.scrub("a sec/ret+1 b sec%2Fret%2B1 c", ["sec/ret+1"]) == "a *** b *** c"
 
 
 def test_scrub_leaves_plain_words() -> None:

@@ -75,7 +75,12 @@ def test_online_is_judged_by_centrals_own_clock(
 
 
 def test_a_member_that_was_never_seen() -> None:
-    bare = {"id": f"{NETWORK}-ABCDEF0123", "config": {}, "clientVersion": "-1.-1.-1", "physicalAddress": None}
+    bare: dict[str, Any] = {
+        "id": f"{NETWORK}-ABCDEF0123",
+        "config": {},
+        "clientVersion": "-1.-1.-1",
+        "physicalAddress": None,
+    }
     assert to_member(bare, NOW) == Member(node_id="abcdef0123")
 
 
