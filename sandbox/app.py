@@ -3,24 +3,20 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from . import admin
+from . import admin, gce, hetzner, zerotier
 from .middleware import FaultMiddleware, RequestLog
 from .world import World
 
-CLOUDS = ("hetzner", "gce", "zerotier")
+CLOUDS = (hetzner, gce, zerotier)
 
 
 def build(world: World) -> ASGIApp:
     """The application of one sandbox."""
     requests = RequestLog()
     routes = admin.routes(world, requests)
-    for name in CLOUDS:
-        if importlib.util.find_spec(f"sandbox.{name}"):
-            routes += importlib.import_module(f"sandbox.{name}").routes(world)
+    for cloud in CLOUDS:
+        routes += cloud.routes(world)
     return FaultMiddleware(Starlette(routes=routes), world, requests)

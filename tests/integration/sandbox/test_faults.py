@@ -183,6 +183,7 @@ def test_a_create_fails_late(cloud: hcloud.Client, sandbox: Sandbox) -> None:
     server = cloud.servers.get_by_name("web")
     assert server is not None
     assert (server.status, server.locked) == ("off", False)
+    assert [machine["running"] for machine in sandbox.machines()] == [False]
     server.delete().wait_until_finished()
     assert sandbox.machines() == []
 

@@ -107,6 +107,11 @@ def test_actions_take_their_time_and_lock_the_server(cloud: hcloud.Client, sandb
     assert caught.value.details == {"fields": [{"name": "name"}]}
 
 
+def test_a_server_may_be_created_without_being_started(cloud: hcloud.Client, sandbox: Sandbox) -> None:
+    assert create(cloud, "web", start_after_create=False).status == "off"
+    assert [machine["running"] for machine in sandbox.machines()] == [False]
+
+
 def test_many_actions_are_polled_at_once(cloud: hcloud.Client) -> None:
     servers = [create(cloud, f"n{number}") for number in range(3)]
     deletions = [server.delete() for server in servers]
