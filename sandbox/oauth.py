@@ -119,7 +119,7 @@ class Issuer:
     def scopes(self, token: str) -> frozenset[str] | None:
         """What an access token allows; None if it is not ours or has expired."""
         body, _, seal = token.removeprefix("ya29.").partition(".")
-        if not hmac.compare_digest(seal, self._seal(body)):
+        if not hmac.compare_digest(seal.encode(), self._seal(body).encode()):
             return None
         expires, scope = json.loads(_decode(body))
         return frozenset(scope.split()) if self.world.clock.time() < expires else None

@@ -162,7 +162,7 @@ def routes(world: World) -> list[BaseRoute]:
     def known(request: Request) -> bool:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         return kind.lower() in ("token", "bearer") and secrets.compare_digest(
-            token.strip(), world.tokens["zerotier"]
+            token.strip().encode(), world.tokens["zerotier"].encode()
         )
 
     def endpoint(handler: Handler, denied: int = 401) -> Callable[[Request], Awaitable[Response]]:

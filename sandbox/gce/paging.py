@@ -17,7 +17,7 @@ from .description import description
 from .errors import Json, invalid
 from .filters import compile_filter
 
-DEFAULT_RESULTS = 500
+MOST_RESULTS = 500
 _ORDERS = ("name", "creationTimestamp desc", "creationTimestamp asc", "creationTimestamp")
 
 
@@ -54,16 +54,20 @@ def page(entries: Iterable[tuple[str, Json]], query: Mapping[str, str], schema: 
 
     def key(entry: tuple[str, Json]) -> list[str]:
         scope, resource = entry
-        return (
-            [resource["creationTimestamp"], scope, resource["name"]] if by_time else [scope, resource["name"]]
-        )
+        if not by_time:
+            return [scope, resource["name"]]
+        # Operations have been inserted, everything else created.
+        return [resource.get("creationTimestamp") or resource["insertTime"], scope, resource["name"]]
 
     after = _read(query)
     found = sorted(((key(entry), entry) for entry in entries if passes(entry[1])), reverse=newest_first,
                    key=lambda pair: pair[0])  # fmt: skip
     if after is not None:
         found = [pair for pair in found if (pair[0] < after if newest_first else pair[0] > after)]
-    size = int(query.get("maxResults", DEFAULT_RESULTS)) or DEFAULT_RESULTS
+    size = int(query.get("maxResults", MOST_RESULTS))
+    if size > MOST_RESULTS:
+        raise invalid("maxResults", size, f"Value must be in the range of 0 to {MOST_RESULTS}.")
+    size = size or MOST_RESULTS
     shown, rest = found[:size], found[size:]
     return Page(
         tuple(entry for _, entry in shown), _write(query, shown[-1][0]) if rest else "", first=after is None
