@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 #
 # Run named stages one after the other, whatever becomes of each, and end with a table: sourced by tools/test and
-# tools/lint, which say where the logs go.
+# tools/lint, which say where the logs go and set pipefail.
 
 : "${stage_logs:?}"
 __stage_names=()
@@ -15,7 +15,7 @@ stage() {
   shift
   printf '\n--- %s\n' "$name"
   mkdir -p "$stage_logs"
-  if ! "$@" > >(tee "$stage_logs/$name.log") 2>&1; then
+  if ! "$@" 2>&1 | tee "$stage_logs/$name.log"; then
     result=FAILED
   fi
   __stage_names+=("$name")
