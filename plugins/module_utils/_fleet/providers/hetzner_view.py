@@ -67,7 +67,7 @@ class Tariff:
         source = f"Hetzner API, live, {day.isoformat()}"
 
         def rate(entry: Json) -> Rate:
-            return Rate(Decimal(entry["price_hourly"]["net"]), Decimal(entry["price_monthly"]["net"]))
+            return Rate(_plain(entry["price_hourly"]["net"]), _plain(entry["price_monthly"]["net"]))
 
         return cls(
             servers={
@@ -101,6 +101,12 @@ class Tariff:
             self.source,
             monthly_cap=server.monthly + address.monthly,
         )
+
+
+def _plain(amount: str) -> Decimal:
+    """An amount without the zeros Hetzner fills it up with."""
+    value = Decimal(amount)
+    return value.quantize(Decimal(1)) if value == value.to_integral_value() else value.normalize()
 
 
 def to_instance(server: Json, tariff: Tariff) -> Instance:

@@ -278,6 +278,21 @@ def test_a_server_without_what_may_be_missing() -> None:
 
 
 @pytest.mark.parametrize(
+    ("told", "shown"), [("0.0088000000", "0.0088"), ("10.0000000000", "10"), ("0.0000", "0"), ("100", "100")]
+)
+def test_amounts_are_shown_without_filling(told: str, shown: str) -> None:
+    rate = {"location": "fsn1", "price_hourly": amount(told), "price_monthly": amount(told)}
+    free = {"location": "fsn1", "price_hourly": amount("0.0000"), "price_monthly": amount("0.0000")}
+    pricing = {
+        "currency": "EUR",
+        "server_types": [{"name": "cx23", "prices": [rate]}],
+        "primary_ips": [{"type": "ipv4", "prices": [free]}],
+    }
+    price = view.Tariff.from_pricing(pricing, date(2026, 11, 20)).price("cx23", "fsn1")
+    assert (str(price.hourly), str(price.monthly_cap)) == (shown, shown)
+
+
+@pytest.mark.parametrize(
     ("server_type", "location", "why"),
     [("cx99", "fsn1", "no price for cx99"), ("cx23", "nbg1", "no price for an IPv4 address in nbg1")],
 )
