@@ -20,9 +20,9 @@ from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.gcp
     GcpMachine,
     GcpSettings,
 )
+from ansible_collections.gpumesh.fleet.tests.loopback import Answer, FakeClock, Respond, Seen, Server
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from tests.loopback import Answer, FakeClock, Respond, Seen, Server
 
 PROJECT = "my-project"
 FLEET = "minerals"
@@ -37,7 +37,9 @@ _UNLISTED = frozenset({"returnPartialSuccess"})
 @cache
 def document() -> dict[str, Any]:
     """The Compute v1 discovery document of google-api-python-client."""
-    text = resources.files("googleapiclient").joinpath("discovery_cache/documents/compute.v1.json").read_text()
+    text = (
+        resources.files("googleapiclient").joinpath("discovery_cache/documents/compute.v1.json").read_text()
+    )
     found: dict[str, Any] = json.loads(text)
     return found
 

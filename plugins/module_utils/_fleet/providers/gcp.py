@@ -97,18 +97,20 @@ class GcpProvider:
         return self._api.get("aggregated/instances", doing, **query)
 
     def find(self, machine: MachineBase, zone: str) -> Instance | None:
-        path = f"zones/{zone}/instances/{machine.name}"
+        return self.find_named(machine.name, zone)
+
+    def find_named(self, name: str, zone: str) -> Instance | None:
+        """As :meth:`find`, for whoever knows no more of the machine than its name."""
+        path, doing = f"zones/{zone}/instances/{name}", f"looking for {name} in {zone}"
         try:
-            found = gcp_wire.instance(
-                self._api.get(path, f"looking for {machine.name} in {zone}", fields=gcp_wire.INSTANCE_FIELDS)
-            )
+            found = gcp_wire.instance(self._api.get(path, doing, fields=gcp_wire.INSTANCE_FIELDS))
         except errors.NotFound:
             return None
-        if (found.fleet, found.machine) != (self._spec.fleet, machine.name):
+        if (found.fleet, found.machine) != (self._spec.fleet, name):
             owner = f"fleet {found.fleet}" if found.fleet else "no fleet"
             raise errors.Conflict(
-                f"an instance named {machine.name} exists in {zone} and belongs to {owner}",
-                machine=machine.name,
+                f"an instance named {name} exists in {zone} and belongs to {owner}",
+                machine=name,
                 hint="Give the machine another name, or remove that instance",
             )
         return found

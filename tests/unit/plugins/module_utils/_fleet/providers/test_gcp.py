@@ -12,8 +12,18 @@ from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import errors
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.machines import Instance, State
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers import KINDS, gcp, gcp_wire
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.base import Operation
-from tests.compute import BOOT, FLEET, ZONE, cloud, error, machine, operation, raw_instance, routes
-from tests.loopback import Answer, Seen
+from ansible_collections.gpumesh.fleet.tests.compute import (
+    BOOT,
+    FLEET,
+    ZONE,
+    cloud,
+    error,
+    machine,
+    operation,
+    raw_instance,
+    routes,
+)
+from ansible_collections.gpumesh.fleet.tests.loopback import Answer, Seen
 
 LIST = "GET aggregated/instances"
 FIREWALLS = "GET global/firewalls"
@@ -166,7 +176,9 @@ def test_a_stock_out_tells_where_the_gpu_was_seen(tmp_path: Path) -> None:
             "name": made.id,
             "status": "DONE",
             "httpErrorStatusCode": 503,
-            "error": {"errors": [{"code": "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS", "message": "None left."}]},
+            "error": {
+                "errors": [{"code": "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS", "message": "None left."}]
+            },
         }
         google._respond = routes({f"GET zones/{zone}/operations/{made.id}": Answer(200, failed)})
         progress = provider.poll([made])[made.id]
@@ -263,7 +275,11 @@ def test_many_operations_are_one_request_a_zone(tmp_path: Path) -> None:
     here, there = ops(100), ops(100, "us-central1-a")
     table: dict[str, Answer | list[Answer]] = {
         f"GET zones/{zone}/operations": Answer(
-            200, {"items": [{"name": o.id, "status": "DONE"} for o in part] + [{"name": "foreign", "status": "DONE"}]}
+            200,
+            {
+                "items": [{"name": o.id, "status": "DONE"} for o in part]
+                + [{"name": "foreign", "status": "DONE"}]
+            },
         )
         for zone, part in ((ZONE, here), ("us-central1-a", there))
     }
@@ -278,7 +294,9 @@ def test_many_operations_are_one_request_a_zone(tmp_path: Path) -> None:
 def test_operations_the_list_does_not_show_are_asked_by_name_and_lost_ones_left_out(tmp_path: Path) -> None:
     made = ops(5)
     pages = [
-        Answer(200, {"items": [{"name": o.id, "status": "RUNNING"} for o in made[:2]], "nextPageToken": "two"}),
+        Answer(
+            200, {"items": [{"name": o.id, "status": "RUNNING"} for o in made[:2]], "nextPageToken": "two"}
+        ),
         Answer(200, {"items": [{"name": made[2].id, "status": "DONE"}]}),
     ]
     table: dict[str, Answer | list[Answer]] = {
@@ -398,7 +416,11 @@ def test_a_create_has_not_ended_before_its_firewall_rule_has(tmp_path: Path) -> 
     table: dict[str, Answer | list[Answer]] = {
         FIREWALLS: Answer(200, {}),
         "POST global/firewalls": operation("f"),
-        "GET global/operations/f": [operation("f"), operation("f", "DONE"), operation("f", "DONE", **refused)],
+        "GET global/operations/f": [
+            operation("f"),
+            operation("f", "DONE"),
+            operation("f", "DONE", **refused),
+        ],
         f"GET zones/{ZONE}/operations/op-1": operation("op-1", "DONE"),
     }
     with cloud(tmp_path, routes(table)) as google:
@@ -426,7 +448,10 @@ def test_host_keys_come_from_guest_attributes(tmp_path: Path) -> None:
         {"namespace": "hostkeys", "key": "{{ lookup('pipe', 'id') }}", "value": body},
         {"namespace": "elsewhere", "key": "ssh-ed25519", "value": body},
     ]
-    answers = [error(404, "notFound"), Answer(200, {"queryPath": "hostkeys/", "queryValue": {"items": items}})]
+    answers = [
+        error(404, "notFound"),
+        Answer(200, {"queryPath": "hostkeys/", "queryValue": {"items": items}}),
+    ]
     with cloud(tmp_path, routes({path: answers})) as google:
         provider = google.connect()
         assert provider.host_keys(instance()) == ()

@@ -11,8 +11,17 @@ from typing import Any
 import pytest
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import errors
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers import gcp, gcp_api
-from tests.compute import ZONE, Cloud, cloud, error, machine, raw_instance, routes, write_key
-from tests.loopback import Answer, FakeClock, Seen, closed_port
+from ansible_collections.gpumesh.fleet.tests.compute import (
+    ZONE,
+    Cloud,
+    cloud,
+    error,
+    machine,
+    raw_instance,
+    routes,
+    write_key,
+)
+from ansible_collections.gpumesh.fleet.tests.loopback import Answer, FakeClock, Seen, closed_port
 
 GALENA = f"GET zones/{ZONE}/instances/galena"
 
@@ -49,12 +58,19 @@ def test_application_default_credentials_are_looked_for_in_googles_order(tmp_pat
     def user(folder: Path) -> Path:
         folder.mkdir(parents=True)
         path = folder / "application_default_credentials.json"
-        person = {"type": "authorized_user", "client_id": folder.name, "client_secret": "s", "refresh_token": "r"}
+        person = {
+            "type": "authorized_user",
+            "client_id": folder.name,
+            "client_secret": "s",
+            "refresh_token": "r",
+        }
         path.write_text(json.dumps(person))
         return path
 
     def who(credentials_file: str | None, **environ: str) -> str:
-        got = gcp_api.find_credentials(credentials_file, {"HOME": str(tmp_path), **environ}, FakeClock()).google
+        got = gcp_api.find_credentials(
+            credentials_file, {"HOME": str(tmp_path), **environ}, FakeClock()
+        ).google
         return str(getattr(got, "client_id", None) or got.service_account_email)
 
     user(tmp_path / ".config" / "gcloud")
@@ -79,7 +95,10 @@ def test_on_a_google_machine_its_own_account_is_used(tmp_path: Path) -> None:
         ("SECRET-not-json", "not a credentials file"),
         ("[]", "not a credentials file"),
         ('{"type": "service_account", "private_key": "SECRET"}', "not a credentials file"),
-        ('{"type": "service_account", "private_key": "SECRET", "client_email": "a@b", "token_uri": "x"}', "not a credentials"),
+        (
+            '{"type": "service_account", "private_key": "SECRET", "client_email": "a@b", "token_uri": "x"}',
+            "not a credentials",
+        ),
         ('{"type": "authorized_user", "refresh_token": "SECRET"}', "not a credentials file"),
         ('{"type": "external_account"}', "type 'external_account', which are not supported"),
     ],
@@ -192,7 +211,13 @@ def test_overrides_take_the_place_of_the_file(tmp_path: Path) -> None:
 def test_what_an_error_answer_means(
     status: int, reason: str, kind: type[errors.FleetError], hint: str
 ) -> None:
-    body = {"error": {"code": status, "message": "So it is.", "errors": [{"reason": reason, "message": "So it is."}]}}
+    body = {
+        "error": {
+            "code": status,
+            "message": "So it is.",
+            "errors": [{"reason": reason, "message": "So it is."}],
+        }
+    }
     told = gcp_api.error_of(status, body, "doing it")
     assert type(told) is kind
     assert told.code == reason

@@ -12,8 +12,8 @@ from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.gcp
     GcpSettings,
     seconds,
 )
+from ansible_collections.gpumesh.fleet.tests.compute import ZONE, machine
 from pydantic import ValidationError
-from tests.compute import ZONE, machine
 
 
 def test_the_registry_knows_it() -> None:

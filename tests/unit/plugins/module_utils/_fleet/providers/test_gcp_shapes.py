@@ -60,10 +60,20 @@ def test_a_gpu_is_accepted_exactly_where_the_table_has_it(machine_type: str, mod
 @pytest.mark.parametrize(
     ("machine_type", "model", "count", "words"),
     [
-        ("n1-standard-8", "a100", 1, "n1-standard-8 cannot take an A100: 1 A100 comes built into a2-highgpu-1g"),
+        (
+            "n1-standard-8",
+            "a100",
+            1,
+            "n1-standard-8 cannot take an A100: 1 A100 comes built into a2-highgpu-1g",
+        ),
         ("n1-standard-8", "l4", 2, "2 L4 come built into g2-standard-24"),
         ("n1-standard-8", "h100", 3, "a3-highgpu-1g (1), a3-highgpu-2g (2)"),
-        ("e2-standard-8", "t4", 1, "e2-standard-8 cannot take a T4: T4s attach to N1 types only, by 1, 2 or 4"),
+        (
+            "e2-standard-8",
+            "t4",
+            1,
+            "e2-standard-8 cannot take a T4: T4s attach to N1 types only, by 1, 2 or 4",
+        ),
         ("f1-micro", "t4", 1, "T4s attach to N1 types only"),
         ("n1-standard-8", "t4", 8, "they come by 1, 2 or 4 on N1"),
         ("n1-standard-64", "t4", 1, "at most 48 vCPUs and 312 GB; take a smaller type, or 4 T4"),

@@ -11,10 +11,21 @@ import pytest
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import firstboot
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.machines import Instance, State
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers import gcp_shapes, gcp_wire
-from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.gcp_models import IMAGES, GcpMachine
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.gcp_models import (
+    IMAGES,
+    GcpMachine,
+)
+from ansible_collections.gpumesh.fleet.tests.compute import (
+    BOOT,
+    FLEET,
+    PROJECT,
+    ZONE,
+    check_body,
+    machine,
+    raw_instance,
+)
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.compute import BOOT, FLEET, PROJECT, ZONE, check_body, machine, raw_instance
 
 TAG = "gpumesh-minerals-ssh"
 
@@ -117,14 +128,16 @@ def test_the_startup_script_is_a_shell_script_whatever_the_keys_hold() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     keys = script.partition("\nkeys=")[2].partition("\nid -u")[0]
     shown = subprocess.run(
-        ["sh", "-c", f"keys={keys}; printf %s \"$keys\""], text=True, capture_output=True, check=True
+        ["sh", "-c", f'keys={keys}; printf %s "$keys"'], text=True, capture_output=True, check=True
     )
     assert shown.stdout == boot.authorized_keys[0]
 
 
 def test_network_subnetwork_and_service_account() -> None:
     made = body(
-        machine(network="lab", subnetwork="bench", service_account="robot@my-project.iam.gserviceaccount.com"),
+        machine(
+            network="lab", subnetwork="bench", service_account="robot@my-project.iam.gserviceaccount.com"
+        ),
         "europe-west4-a",
     )
     (nic,) = made["networkInterfaces"]
@@ -138,8 +151,16 @@ def test_network_subnetwork_and_service_account() -> None:
     [
         ("e2-standard-8", "debian-12", "projects/debian-cloud/global/images/family/debian-12"),
         ("t2a-standard-4", "debian-12", "projects/debian-cloud/global/images/family/debian-12-arm64"),
-        ("e2-standard-8", "ubuntu-24.04", "projects/ubuntu-os-cloud/global/images/family/ubuntu-2404-lts-amd64"),
-        ("t2a-standard-4", "ubuntu-24.04", "projects/ubuntu-os-cloud/global/images/family/ubuntu-2404-lts-arm64"),
+        (
+            "e2-standard-8",
+            "ubuntu-24.04",
+            "projects/ubuntu-os-cloud/global/images/family/ubuntu-2404-lts-amd64",
+        ),
+        (
+            "t2a-standard-4",
+            "ubuntu-24.04",
+            "projects/ubuntu-os-cloud/global/images/family/ubuntu-2404-lts-arm64",
+        ),
         ("e2-standard-8", "golden-1", f"projects/{PROJECT}/global/images/golden-1"),
         ("e2-standard-8", "family/golden", f"projects/{PROJECT}/global/images/family/golden"),
         ("e2-standard-8", "projects/a-b/global/images/c", "projects/a-b/global/images/c"),
@@ -181,14 +202,22 @@ def test_every_machine_that_can_be_declared_makes_a_valid_request(
     machine_type, gpu = fitting
     made = body(
         machine(
-            type=machine_type, gpu=gpu, image=image, max_run=max_run, when_ended=ended, disk_gb=disk, spot=True
+            type=machine_type,
+            gpu=gpu,
+            image=image,
+            max_run=max_run,
+            when_ended=ended,
+            disk_gb=disk,
+            spot=True,
         )
     )
     has = gcp_shapes.shape(machine_type)
     assert has is not None
     assert ("guestAccelerators" in made) == (gpu is not None and has.gpu_model is None)
     # What is made is read back as what was declared.
-    seen = gcp_wire.instance(raw_instance("galena", type=machine_type, guestAccelerators=made.get("guestAccelerators", [])))
+    seen = gcp_wire.instance(
+        raw_instance("galena", type=machine_type, guestAccelerators=made.get("guestAccelerators", []))
+    )
     expected = (gpu["model"], gpu["count"]) if gpu else (has.gpu_model, has.gpu_count)
     assert (seen.gpu_model, seen.gpu_count) == expected
 
