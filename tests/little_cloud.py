@@ -169,8 +169,9 @@ class LittleCloud:
         assert isinstance(machine, LittleMachine)
         return (machine.place, *machine.fallbacks)
 
-    def prepare(self, machines: Sequence[MachineBase]) -> None:
+    def prepare(self, machines: Sequence[MachineBase]) -> Sequence[str]:
         self._meet("prepare", "", "")
+        return [f"{self.name} is ready"]
 
     def create(self, machine: MachineBase, zone: str, boot: FirstBoot) -> Operation:
         with self._lock:

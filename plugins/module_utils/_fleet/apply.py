@@ -28,6 +28,7 @@ class Outcome:
 
     Attributes:
         status: ``ok``, ``failed``, ``skipped`` (an earlier step for the same machine failed), or ``would``.
+        instance_id: of the instance it was about, if there was one.
         instance: the machine as it was last seen; None once it is deleted, or if it was never seen.
         seconds: how long it took.
     """
@@ -37,6 +38,7 @@ class Outcome:
     action: str
     status: str
     zone: str
+    instance_id: str | None = None
     instance: Instance | None = None
     seconds: float = 0.0
     error: FleetError | None = None
@@ -49,6 +51,7 @@ class Outcome:
             "action": self.action,
             "status": self.status,
             "zone": self.zone,
+            "instance_id": self.instance.id if self.instance else self.instance_id,
             "instance": self.instance.to_json() if self.instance else None,
             "seconds": round(self.seconds, 1),
             "failure": self.error.as_failure() if self.error else None,
@@ -57,8 +60,18 @@ class Outcome:
 
 def would(plan: Plan) -> tuple[Outcome, ...]:
     """What applying the plan would do, in the form :func:`apply` reports it."""
-    return tuple(
-        Outcome(c.machine, c.provider, str(c.verb), "would", c.zone, instance=c.instance) for c in plan.acting
+    return tuple(_outcome(change, "would", instance=change.instance) for change in plan.acting)
+
+
+def _outcome(change: Change, status: str, **facts: Any) -> Outcome:
+    return Outcome(
+        change.machine,
+        change.provider,
+        str(change.verb),
+        status,
+        facts["instance"].zone if facts["instance"] else change.zone,
+        instance_id=change.instance.id if change.instance else None,
+        **facts,
     )
 
 
@@ -71,7 +84,7 @@ def apply(
     *,
     wait_timeout: float = 600.0,
     workers: int = 16,
-) -> tuple[Outcome, ...]:
+) -> tuple[tuple[Outcome, ...], tuple[str, ...]]:
     """Carry out everything in the plan that acts, and wait for machines that are on their way up already.
 
     Args:
@@ -82,7 +95,7 @@ def apply(
         workers: how many requests to one provider may be under way at once.
 
     Returns:
-        One outcome for each of these changes, in the order of the plan.
+        One outcome for each of these changes, in the order of the plan; and what the clouds want the reader to know.
     """
     queues: dict[str, list[tuple[int, Change]]] = {}
     for index, change in enumerate(plan.changes):
@@ -95,7 +108,7 @@ def apply(
     ended = Scheduler[None](providers, clock, workers=workers).run(jobs)
     for key, queue in queues.items():
         crew.account_for(queue, ended[key])
-    return tuple(crew.outcomes[index] for index in sorted(crew.outcomes))
+    return tuple(crew.outcomes[index] for index in sorted(crew.outcomes)), crew.notes
 
 
 def _on_its_way(change: Change) -> bool:
@@ -136,6 +149,11 @@ class _Crew:
                 ]
             )
         }
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What preparing for new machines brought to light."""
+        return tuple(dict.fromkeys(note for once in self._prepared.values() for note in once.answer))
 
     def job(self, queue: Sequence[tuple[int, Change]]) -> Job[None]:
         """Carry out the changes of one machine in order; the first that fails ends it."""
@@ -182,17 +200,7 @@ class _Crew:
         error: FleetError | None = None,
     ) -> Outcome:
         seconds = self._clock.now() - self._begun[index] if index in self._begun else 0.0
-        zone = instance.zone if instance else change.zone
-        return Outcome(
-            change.machine,
-            change.provider,
-            str(change.verb),
-            status,
-            zone,
-            instance=instance,
-            seconds=seconds,
-            error=error,
-        )
+        return _outcome(change, status, instance=instance, seconds=seconds, error=error)
 
     def _steps(self, change: Change) -> Steps:
         cloud = self._clouds[change.provider]
@@ -218,7 +226,8 @@ class _Crew:
 class _Once:
     """Makes a call once, whoever comes first; everybody gets its end. Safe to call from many threads."""
 
-    def __init__(self, call: Callable[[], None]) -> None:
+    def __init__(self, call: Callable[[], Sequence[str] | None]) -> None:
+        self.answer: Sequence[str] = ()
         self._call = call
         self._lock = threading.Lock()
         self._error: ProviderError | None = None
@@ -228,7 +237,7 @@ class _Once:
         with self._lock:
             if not self._done:
                 try:
-                    self._call()
+                    self.answer = self._call() or ()
                 except ProviderError as error:
                     self._error = error
                 self._done = True

@@ -35,6 +35,12 @@ def aliases(text: str, fleet: str) -> dict[str, str]:
     return found
 
 
+def filed(text: str, fleet: str, name: str) -> tuple[str, ...]:
+    """The keys on file under an alias of this fleet."""
+    lines = [line for line in text.splitlines() if (owned := _owned(line, fleet)) and owned[0] == name]
+    return tuple(" ".join(line.split(" ")[1:3]) for line in lines)
+
+
 def merge(
     text: str,
     fleet: str,

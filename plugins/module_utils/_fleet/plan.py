@@ -9,6 +9,7 @@ This file is private to the gpumesh.fleet collection.
 from __future__ import annotations
 
 import difflib
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -23,6 +24,8 @@ from .spec import CloudMachine, FleetSpec, Gpu, MachineBase
 
 ALL = "all"
 """In place of machine names: every machine of the fleet."""
+
+_PLACE = re.compile(r"^[a-z0-9-]+$")
 
 
 class Quotes(Protocol):
@@ -207,7 +210,10 @@ class _Planner:
                 hint=reason.hint,
                 code=reason.code,
             )
-        hidden = sorted(self._unreachable.get(machine.provider, set()) & set(self._quotes.zones(machine)))
+        silent = self._unreachable.get(machine.provider, set())
+        hidden = sorted(
+            zone for zone in self._quotes.zones(machine) if any(_covers(scope, zone) for scope in silent)
+        )
         if not hidden:
             return None
         return Unavailable(
@@ -350,6 +356,11 @@ class _Planner:
             key: value for key, value in self._labels(machine).items() if instance.labels.get(key) != value
         }
         return ({key: instance.labels.get(key) for key in wished}, wished) if wished else None
+
+
+def _covers(scope: str, zone: str) -> bool:
+    """Whether a scope that did not answer may hold this zone: the zone itself, its region, or nobody says which."""
+    return scope == zone or zone.startswith(f"{scope}-") or not _PLACE.match(scope)
 
 
 def _gpu(model: str | None, count: int) -> str | None:

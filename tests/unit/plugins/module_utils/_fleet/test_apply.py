@@ -50,7 +50,9 @@ class Stage:
     def run(self, spec: FleetSpec, *, wait_timeout: float = 600.0, **options: Any) -> dict[str, Outcome]:
         """Look, plan, apply; the outcomes by machine."""
         made = self.plan(spec, **options)
-        outcomes = apply(made, spec, self.providers, boots(spec), self.clock, wait_timeout=wait_timeout)
+        outcomes, self.notes = apply(
+            made, spec, self.providers, boots(spec), self.clock, wait_timeout=wait_timeout
+        )
         assert {o.machine for o in made.acting} <= {o.machine for o in outcomes}
         return {outcome.machine: outcome for outcome in outcomes}
 
@@ -95,7 +97,7 @@ def test_a_fleet_of_two_clouds_is_created_at_the_same_time(stage: Stage) -> None
     assert all(o.instance and o.instance.state is State.RUNNING for o in outcomes.values())
     assert stage.clock.now() < 7, "each operation takes 5 s, and all are under way at once"
     assert stage.iron.calls["poll"] <= 20, "operations are asked about together"
-    assert stage.iron.calls["prepare"] == 1
+    assert stage.iron.calls["prepare"] == 1 and stage.notes == ("iron is ready", "tin is ready")
     assert not stage.plan(spec).acting
 
 
@@ -313,7 +315,7 @@ class TestOneCloudThatFailsWholly:
         spec = fleet(machine("ore"), machine("lead"), machine("zinc", provider="tin"))
         made = stage.plan(spec)
         stage.iron.refuses = errors.AuthError("the token is refused")
-        outcomes = apply(made, spec, stage.providers, boots(spec), stage.clock)
+        outcomes, _ = apply(made, spec, stage.providers, boots(spec), stage.clock)
         assert [o.status for o in outcomes] == ["failed", "failed", "ok"]
         assert isinstance(outcomes[0].error, errors.AuthError)
         assert str(outcomes[0].error).startswith("ore: ") and str(outcomes[1].error).startswith("lead: ")
@@ -333,7 +335,7 @@ def test_the_second_step_of_a_machine_is_skipped_after_the_first_failed(stage: S
     stage.iron.put("ore", state=State.STOPPED)
     stage.iron.fault = always("stockout", "start")
     spec = fleet(machine("ore", labels={"a": "b"}))
-    outcomes = apply(stage.plan(spec), spec, stage.providers, boots(spec), stage.clock)
+    outcomes, _ = apply(stage.plan(spec), spec, stage.providers, boots(spec), stage.clock)
     assert [(o.action, o.status) for o in outcomes] == [("start", "failed"), ("change", "skipped")]
 
 

@@ -230,6 +230,11 @@ class TestWhatCannotBeSeen:
         assert verbs(made) == [("ore", "unknown"), ("tin", "create")]
         assert isinstance(made.errors["ore"], errors.Unavailable) and "there" in str(made.errors["ore"])
 
+    @pytest.mark.parametrize("scope", ["regions/here", "some zones", "zones/here-a"])
+    def test_a_silent_region_or_an_unnamed_scope_hides_its_zones(self, scope: str) -> None:
+        made = planned(fleet(machine("ore", place="here-a")), unreachable={"iron": [scope]})
+        assert verbs(made) == [("ore", "unknown")]
+
     def test_nothing_is_created_in_a_cloud_that_did_not_answer(self, cloud: LittleCloud) -> None:
         spec = fleet(machine("ore"), machine("tin", provider="other"), machine("off", enabled=False))
         made = planned(spec, sick={"iron": errors.Unavailable("no answer", hint="Wait")})

@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The whole line for one fleet: read, look, plan, and where it is approved, apply and file the host keys.
+
+This file is private to the gpumesh.fleet collection.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from . import births, known_hosts, live, plan, plan_table, spec_file
+from .apply import Outcome, apply, would
+from .changes import Plan, Verb
+from .clock import Clock
+from .errors import BudgetExceeded, FleetError, InvalidRequest
+from .host_keys import file_keys, gather
+from .live import Live
+from .machines import Instance, State
+from .prices import Total
+from .providers.base import Kind
+from .quotes import LiveQuotes
+from .spec import CloudMachine, FleetSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a run.
+
+    Attributes:
+        carry_out: apply the plan; without it, it is only made.
+        approve, approved_digest: consent to buy and destroy, in general or to one plan.
+        only, retire, prune: see :func:`plan.make`.
+        wait_timeout: seconds to wait for any one operation.
+        key_timeout: seconds to wait for the host keys of machines that have just been started.
+        known_hosts: file to use instead of the fleet's own.
+        credentials: by provider, settings that take the place of those in the fleet file.
+    """
+
+    fleet_file: str
+    carry_out: bool = False
+    approve: bool = False
+    approved_digest: str | None = None
+    only: Sequence[str] | None = None
+    retire: Sequence[str] = ()
+    prune: bool = False
+    wait_timeout: float = 600.0
+    key_timeout: float = 120.0
+    known_hosts: str | None = None
+    credentials: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run found, and what it did.
+
+    Attributes:
+        refusal: why the plan will not be carried out.
+        outcomes: of each change; in a run that only plans, what would be done.
+        machines: every machine of the fleet as it is afterwards.
+        keys_changed: known_hosts was changed.
+    """
+
+    spec: FleetSpec
+    plan: Plan
+    refusal: str | None
+    outcomes: tuple[Outcome, ...]
+    machines: Mapping[str, dict[str, Any]]
+    warnings: tuple[str, ...]
+    simulated: tuple[str, ...]
+    keys_changed: bool = False
+
+    @property
+    def changed(self) -> bool:
+        """Something was, or would be, changed."""
+        return self.keys_changed or any(
+            outcome.action != Verb.KEEP and outcome.status in ("ok", "would") for outcome in self.outcomes
+        )
+
+    @property
+    def errors(self) -> list[FleetError]:
+        """All that went wrong, by machine."""
+        failed = {outcome.machine: outcome.error for outcome in self.outcomes if outcome.error}
+        found = {**self.plan.errors, **failed}
+        return [found[name].about(name) for name in sorted(found)]
+
+    @property
+    def table(self) -> list[str]:
+        """The plan, for people."""
+        return plan_table.lines(
+            self.plan, budget=self.spec.budget, refusal=self.refusal, simulated=self.simulated
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A module's result."""
+        return {
+            "fleet": self.spec.fleet,
+            "changed": self.changed,
+            "plan": [change.to_json() for change in self.plan.changes],
+            "costs": {
+                "before": _total(self.plan.before),
+                "after": _total(self.plan.after),
+                "difference": _total(self.plan.difference),
+                "at_most": _total(self.plan.ceiling),
+                "budget_hourly_usd": self.spec.budget.hourly_usd if self.spec.budget else None,
+                "usd_per_eur": str(self.spec.usd_per["EUR"]),
+            },
+            "digest": self.plan.digest,
+            "needs_approval": self.plan.needs_approval,
+            "refusal": self.refusal,
+            "results": [outcome.to_json() for outcome in self.outcomes],
+            "machines": dict(self.machines),
+            "failures": [error.as_failure() for error in self.errors],
+            "table": self.table,
+            "simulated": list(self.simulated),
+        }
+
+
+def run(request: Request, kinds: Mapping[str, Kind], environ: Mapping[str, str], clock: Clock) -> Report:
+    """Plan a fleet, and carry the plan out where that is asked for and allowed.
+
+    Raises:
+        SpecError: the fleet file cannot be used.
+        ApprovalRequired, BudgetExceeded: the plan may not be carried out. Nothing was touched.
+        InvalidRequest: the request names what is not there.
+    """
+    spec = spec_file.load(request.fleet_file, kinds, environ)
+    seen = live.look(spec, kinds, clock, overrides=request.credentials)
+    made = plan.make(
+        spec,
+        seen.instances,
+        LiveQuotes(seen.providers),
+        unreachable=seen.unreachable,
+        sick=seen.sick,
+        only=request.only,
+        retire=request.retire,
+        prune=request.prune,
+    )
+    unused = {provider: error for provider, error in seen.sick.items() if not _wanted(spec, provider)}
+    warnings = [*made.warnings, *(f"{provider}: {error}" for provider, error in unused.items())]
+    simulated = _simulated(spec, request.credentials)
+    if not request.carry_out:
+        refusal = _refusal(made, spec)
+        machines = _machines(spec, seen.instances)
+        return Report(spec, made, refusal, would(made), machines, tuple(warnings), simulated)
+
+    made.check_budget(spec.budget)
+    made.check_approval(approve=request.approve, approved_digest=request.approved_digest)
+    new = [spec.machines[change.machine] for change in made.changes if change.verb is Verb.CREATE]
+    boots = births.first_boots(spec, kinds, [machine for machine in new if isinstance(machine, CloudMachine)])
+    outcomes, notes = apply(made, spec, seen.providers, boots, clock, wait_timeout=request.wait_timeout)
+    warnings += notes
+    instances = _afterwards(seen, outcomes)
+    path = request.known_hosts or spec.known_hosts
+    gathered = gather(
+        spec,
+        instances,
+        seen.providers,
+        known_hosts.aliases(known_hosts.read(path), spec.fleet),
+        clock,
+        fresh={o.instance.id for o in outcomes if o.instance and o.action in (Verb.CREATE, Verb.START)},
+        patience=request.key_timeout,
+    )
+    if gathered.silent:
+        warnings.append(
+            f"the host keys of {', '.join(gathered.silent)} are not published yet, so SSH will refuse to connect; "
+            "run again in a minute"
+        )
+    keys_changed = file_keys(spec, path, gathered.keys, _complete(seen), write=True)
+    machines = _machines(spec, instances)
+    return Report(spec, made, None, outcomes, machines, tuple(warnings), simulated, keys_changed)
+
+
+def record_host_keys(
+    request: Request,
+    kinds: Mapping[str, Kind],
+    environ: Mapping[str, str],
+    clock: Clock,
+    *,
+    host_keys: Mapping[str, str],
+    announce: bool,
+    write: bool = True,
+) -> bool:
+    """File host keys that were learnt over a verified connection; whether that changes anything.
+
+    Announced, a key is good besides the present one. Otherwise it is the only one from now on. Both may be repeated,
+    so a run that was killed between the two is healed by the next.
+
+    Args:
+        host_keys: by machine.
+        write: False only tells whether it would change something.
+
+    Raises:
+        InvalidRequest: a machine does not exist, or its key is none.
+    """
+    spec = spec_file.load(request.fleet_file, kinds, environ)
+    needed = {spec.machines[name].provider for name in host_keys if name in spec.machines}
+    some = {name: kind for name, kind in kinds.items() if name in needed}
+    seen = live.look(spec, some, clock, overrides=request.credentials)
+    for error in seen.sick.values():
+        raise error
+    path = request.known_hosts or spec.known_hosts
+    instances = {name: _one(name, seen.instances) for name in sorted(host_keys)}
+
+    def change(text: str) -> str:
+        entries = {}
+        for name, instance in instances.items():
+            alias = known_hosts.alias(spec.fleet, name, instance.id)
+            before = (*instance.host_keys, *known_hosts.filed(text, spec.fleet, alias)) if announce else ()
+            entries[alias] = (instance.provider, (*before, host_keys[name]))
+        try:
+            return known_hosts.merge(text, spec.fleet, entries)
+        except ValueError as error:
+            raise InvalidRequest(str(error), hint="Give keys as `ssh-ed25519 AAAA...`") from error
+
+    # Both are trusted here before the cloud says so, and the old one is dropped there before it is dropped here: whenever
+    # a run ends, this file and the labels know every key the machine may show.
+    changed = announce and known_hosts.update(path, change, write=write)
+    for name, instance in instances.items():
+        provider, key = seen.providers[instance.provider], host_keys[name]
+        if not kinds[instance.provider].plants_host_key:
+            continue
+        vouched = provider.host_keys(instance)
+        if key in vouched if announce else vouched == (key,) and not instance.host_keys_planted:
+            continue
+        changed = True
+        if write:
+            provider.publish_host_key(instance, key, planted=False, pending=announce)
+    if not announce:
+        changed = known_hosts.update(path, change, write=write) or changed
+    return changed
+
+
+def secrets(fleet_file: str, kinds: Mapping[str, Kind], environ: Mapping[str, str]) -> Iterator[str]:
+    """Every secret the fleet file leads to, so that they can be kept out of all output."""
+    spec = spec_file.load(fleet_file, kinds, environ)
+    for block in (*spec.providers.values(), spec.mesh):
+        for name in type(block).model_fields if block else ():
+            value = getattr(block, name)
+            if isinstance(value, SecretStr) and value.get_secret_value():
+                yield value.get_secret_value()
+
+
+def _refusal(made: Plan, spec: FleetSpec) -> str | None:
+    try:
+        made.check_budget(spec.budget)
+    except BudgetExceeded as error:
+        return str(error)
+    return None
+
+
+def _wanted(spec: FleetSpec, provider: str) -> bool:
+    return any(machine.provider == provider for machine in spec.machines.values())
+
+
+def _complete(seen: Live) -> set[str]:
+    return {name for name, listing in seen.listings.items() if not listing.unreachable}
+
+
+def _one(name: str, instances: Sequence[Instance]) -> Instance:
+    found = [i for i in instances if i.machine == name and i.state is not State.DELETING]
+    if len(found) != 1:
+        raise InvalidRequest(
+            f"{len(found)} instances are this machine, so no host key can be recorded",
+            machine=name,
+            hint="Provision it first" if not found else "Remove the ones that are wrong",
+        )
+    return found[0]
+
+
+def _afterwards(seen: Live, outcomes: Sequence[Outcome]) -> tuple[Instance, ...]:
+    """What exists after these outcomes."""
+    now = {(i.provider, i.id): i for i in seen.instances if i.state is not State.DELETING}
+    for outcome in outcomes:
+        if outcome.action == Verb.DELETE and outcome.status == "ok":
+            now = {key: i for key, i in now.items() if key != (outcome.provider, outcome.instance_id)}
+        elif outcome.instance:
+            now[outcome.instance.provider, outcome.instance.id] = outcome.instance
+    return tuple(now.values())
+
+
+def _machines(spec: FleetSpec, instances: Sequence[Instance]) -> dict[str, dict[str, Any]]:
+    """Every machine by name: the declared ones in the order of the file, then the others."""
+    found: dict[str, dict[str, Any]] = {
+        name: {
+            "provider": machine.provider,
+            "declared": True,
+            "enabled": machine.enabled,
+            "state": "missing" if isinstance(machine, CloudMachine) else "unmanaged",
+        }
+        for name, machine in spec.machines.items()
+    }
+    for instance in sorted(instances, key=lambda i: (i.machine, i.id)):
+        entry = found.setdefault(instance.machine, {"declared": False, "enabled": False})
+        entry |= {
+            **instance.to_json(),
+            "host_key_alias": known_hosts.alias(spec.fleet, instance.machine, instance.id),
+            "host_key_planted": instance.host_keys_planted,
+        }
+    return found
+
+
+def _simulated(spec: FleetSpec, credentials: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Providers whose API is on this very machine: a sandbox, whatever it answers."""
+    named = {name: block.endpoint for name, block in spec.providers.items()}
+    named |= {name: given["endpoint"] for name, given in credentials.items() if given.get("endpoint")}
+    return tuple(sorted(name for name, endpoint in named.items() if endpoint and _is_loopback(endpoint)))
+
+
+def _is_loopback(endpoint: str) -> bool:
+    host = urlsplit(endpoint).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _total(total: Total) -> dict[str, Any]:
+    return {"hourly_usd": str(total.hourly), "monthly_usd": str(total.monthly), "unknown": total.unknown}

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The fleet at the end of a run: one line a machine, with how far each layer came.
+
+Pure. Works on the variables of hosts as the inventory and the layers' gates leave them.
+
+This file is private to the gpumesh.fleet collection.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from .text_table import aligned
+
+_GATE = re.compile(r"^__([a-z0-9_]+)_gate$")
+_ORDER = (
+    "base",
+    "docker",
+    "zerotier",
+    "mesh_ssh",
+    "nvidia_driver",
+    "gpu_runtime",
+    "ai_frameworks",
+    "validation",
+)
+_COSTLESS = frozenset({"missing", "disabled", "unmanaged", "external"})
+
+
+def lines(
+    variables: Mapping[str, Mapping[str, Any]], hosts: Sequence[str], *, simulated: Collection[str] = ()
+) -> list[str]:
+    """The table.
+
+    Args:
+        variables: of each host.
+        hosts: whom to show, in that order.
+        simulated: providers that are no real clouds.
+    """
+    results = {host: _layers(variables[host]) for host in hosts}
+    named = {layer for found in results.values() for layer in found}
+    layers = [*(layer for layer in _ORDER if layer in named), *sorted(named - set(_ORDER))]
+    rows = [["machine", "provider", "state", "address", *layers, "USD/hour"]]
+    total, unknown = 0.0, 0
+    marked = False
+    for host in hosts:
+        its = variables[host]
+        provider, state = str(its.get("fleet_provider", "")), str(its.get("fleet_state", ""))
+        hourly = its.get("fleet_hourly_usd")
+        charged = hourly is not None or state not in _COSTLESS
+        if hourly is not None:
+            total += float(hourly)
+        elif charged:
+            unknown += 1
+        is_simulated = provider in simulated
+        marked = marked or is_simulated
+        rows.append(
+            [
+                host,
+                f"{provider} (SIMULATED)" if is_simulated else provider,
+                state,
+                str(its.get("ansible_host") or "-"),
+                *(results[host].get(layer, "-") for layer in layers),
+                "-" if not charged else "unknown" if hourly is None else f"{float(hourly):.4f}",
+            ]
+        )
+    known = f"{total:.4f} USD per hour, {total * 730:.2f} USD per month of 730 hours"
+    table = aligned(rows, right=(len(rows[0]) - 1,))
+    return [
+        *table,
+        f"Together {known}{f', and {unknown} of unknown price' if unknown else ''}.",
+        *(
+            ["SIMULATED machines are in a sandbox: no money is spent, and nothing measured there is real."]
+            if marked
+            else []
+        ),
+    ]
+
+
+def _layers(variables: Mapping[str, Any]) -> dict[str, str]:
+    """What the gates of this run said, by layer; for layers without one, what the host remembers."""
+    local = (
+        variables.get("ansible_local") or (variables.get("ansible_facts") or {}).get("ansible_local") or {}
+    ) or {}
+    remembered = ((local.get("gpumesh") or {}) if isinstance(local, Mapping) else {}).get("layers") or {}
+    results = {str(layer): "applied" for layer in remembered}
+    for name in list(variables):
+        if match := _GATE.match(str(name)):
+            word = _gate(variables[name])
+            if word or match[1] not in results:
+                results[match[1]] = word or "skipped"
+    return results
+
+
+def _gate(result: Any) -> str | None:
+    """A gate's verdict in a word or two; None if it was skipped."""
+    if not isinstance(result, Mapping) or result.get("skipped"):
+        return None
+    try:
+        checks = json.loads(result.get("stdout") or "")["checks"]
+        failed = sum(1 for check in checks if not check["ok"])
+    except (ValueError, KeyError, TypeError):
+        return "no answer"
+    return f"{failed} of {len(checks)} failed" if failed else f"ok ({len(checks)})"
