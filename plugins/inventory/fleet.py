@@ -33,7 +33,9 @@ description:
     C(public_ip), C(public_ipv6), C(private_ip), C(labels)), or null;
     C(fleet_mesh_member), a dictionary of what the control plane of the mesh says of it (C(node_id), C(authorized), C(online), C(addresses),
     C(version), C(last_seen), C(latency_ms), C(physical_address)), or null;
+    C(fleet_host_key_planted), whether its SSH host key is the one-time key it was given at birth, to be replaced at first contact;
     and C(fleet_stale), whether all this is from an earlier answer.
+  - The variable C(fleet_file) of all hosts is the path of the fleet file.
   - C(ansible_host) is the address in the mesh where the member is online, else the public one.
     C(ansible_user), C(ansible_port) and C(ansible_ssh_common_args) make ssh check the host key against the fleet's own known_hosts.
   - What a machine declares under C(vars) is set last, so it wins.
@@ -172,27 +174,23 @@ cache_timeout: 600
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable, get_cache_plugin
 
 try:
-    from ansible.template import trust_as_template
-except ImportError:  # ansible-core 2.18 trusts every string that is not marked
-    from ansible.utils.unsafe_proxy import wrap_var as _untrusted
+    from ansible.template import trust_as_template as _trust
 
-    def _trusted(value: str) -> str:
+    def _distrust(value: str) -> str:
         return value
 
-else:
+except ImportError:  # ansible-core 2.18 trusts what is not marked, newer ones only what is
+    from ansible.utils.unsafe_proxy import wrap_var as _distrust
 
-    def _untrusted(value: Any) -> Any:
+    def _trust(value: str) -> str:
         return value
-
-    def _trusted(value: str) -> str:
-        return trust_as_template(value)
 
 
 try:
@@ -223,7 +221,6 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def verify_file(self, path: str) -> bool:
         """Take fleet.yml, fleet.yaml, and what ends in .fleet.yml or .fleet.yaml."""
         if not super().verify_file(path):
-            self.display.vvv(f"{self.NAME} declines {path}: there is no such file, or it cannot be read")
             return False
         name = os.path.basename(path)
         if name in _FILE_NAMES or name.endswith(_FILE_ENDINGS):
@@ -250,6 +247,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         outcome = self._remembered(cache_key) if cache else None
         if outcome is None:
             outcome = self._ask(spec, cache_key)
+        # Playbooks hand it to the module gpumesh.fleet.fleet, so nobody has to name the file twice.
+        inventory.set_variable("all", "fleet_file", os.path.abspath(path))
         self._fill(
             hosts.inventory(spec, outcome.snapshot.listings, outcome.snapshot.members, stale=outcome.stale)
         )
@@ -321,9 +320,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                     self.inventory.add_group(group)
                 self.inventory.add_child(group, name)
             for variable, value in host.variables.items():
-                self.inventory.set_variable(name, variable, _untrusted(value))
+                self.inventory.set_variable(name, variable, _each(_as_data, value))
             for variable, value in host.own.items():
-                self.inventory.set_variable(name, variable, _templates(value))
+                self.inventory.set_variable(name, variable, _each(_trust, value))
             if any(options.values()):
                 self._construct(name, options)
 
@@ -335,12 +334,17 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         self._add_host_to_keyed_groups(options["keyed_groups"], variables, name, strict)
 
 
-def _templates(value: Any) -> Any:
-    """The user's own variable, whose expressions Ansible may evaluate."""
+def _as_data(text: str) -> str:
+    """The text, never to be evaluated. Where there is nothing to evaluate it needs no mark, which would end up in all output."""
+    return _distrust(text) if "{" in text else _trust(text)
+
+
+def _each(change: Callable[[str], str], value: Any) -> Any:
+    """The value with every text in it changed."""
     if isinstance(value, str):
-        return _trusted(value)
+        return change(value)
     if isinstance(value, dict):
-        return {name: _templates(part) for name, part in value.items()}
+        return {name: _each(change, part) for name, part in value.items()}
     if isinstance(value, list):
-        return [_templates(part) for part in value]
+        return [_each(change, part) for part in value]
     return value
