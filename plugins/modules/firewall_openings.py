@@ -113,10 +113,14 @@ import shutil
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.gpumesh.fleet.plugins.module_utils._host import firewall, undo
 
-CONFIGURATION = [Path("/etc/ufw/ufw.conf"), Path("/etc/default/ufw"), Path("/etc/ufw/user.rules"), Path("/etc/ufw/user6.rules")]
+CONFIGURATION = [
+    Path("/etc/ufw/ufw.conf"),
+    Path("/etc/default/ufw"),
+    Path("/etc/ufw/user.rules"),
+    Path("/etc/ufw/user6.rules"),
+]
 POLICIES = {"DROP": "deny", "REJECT": "reject", "ACCEPT": "allow"}
 
 OPENING = {
@@ -141,7 +145,9 @@ def state(module: AnsibleModule) -> firewall.State:
     """What ufw is set to."""
     if shutil.which("ufw") is None:
         return firewall.State()
-    _rc, shown, _err = module.run_command(["ufw", "show", "added"], check_rc=True, environ_update={"LC_ALL": "C"})
+    _rc, shown, _err = module.run_command(
+        ["ufw", "show", "added"], check_rc=True, environ_update={"LC_ALL": "C"}
+    )
     return firewall.State(
         installed=True,
         enabled=setting(CONFIGURATION[0], "ENABLED").lower() == "yes",
@@ -177,7 +183,9 @@ def main() -> None:
         )
         if plan.commands and not module.check_mode:
             if not present.installed:
-                raise firewall.FirewallError("ufw is not installed on this machine: install the package ufw first")
+                raise firewall.FirewallError(
+                    "ufw is not installed on this machine: install the package ufw first"
+                )
             if params["undo_after"]:
                 way_back = ["ufw", "reload"] if present.enabled else ["ufw", "--force", "disable"]
                 undo.arm("firewall", params["undo_after"], CONFIGURATION, way_back)

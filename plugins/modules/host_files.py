@@ -110,7 +110,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.gpumesh.fleet.plugins.module_utils._host import files, undo
 
 FILE = {

@@ -58,11 +58,10 @@ facts:
 """
 
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.gpumesh.fleet.plugins.module_utils._host import documents, files
 
 
@@ -82,11 +81,15 @@ def main() -> None:
     try:
         present = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError as problem:
-        module.fail_json(msg=f"{path} is no JSON and was left as it is; move it away and run this again: {problem}")
-    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        module.fail_json(
+            msg=f"{path} is no JSON and was left as it is; move it away and run this again: {problem}"
+        )
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     document = documents.with_layer(present, params["layer"], params["facts"], params["source"], now)
     try:
-        changes = files.compare([files.Wanted(path, documents.render(document))]) if document != present else []
+        changes = (
+            files.compare([files.Wanted(path, documents.render(document))]) if document != present else []
+        )
         if not module.check_mode:
             files.apply(changes, [])
     except (files.FilesError, OSError) as problem:

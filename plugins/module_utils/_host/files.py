@@ -94,7 +94,9 @@ def compare(wanted: list[Wanted]) -> list[Change]:
     pairs = [(item, look(item.path)) for item in wanted]
     for item, present in pairs:
         if present.exists and present.content is None and present.link is None:
-            raise FilesError(f"{item.path} is a directory or a device, not a file; move it away and run this again")
+            raise FilesError(
+                f"{item.path} is a directory or a device, not a file; move it away and run this again"
+            )
     return [Change(item, present) for item, present in pairs if not same(item, present)]
 
 
@@ -161,7 +163,9 @@ def write(change: Change) -> None:
         return
     uid, gid = _id(wanted.owner, group=False), _id(wanted.group, group=True)
     if uid is None or gid is None:
-        raise FilesError(f"{wanted.path} should belong to {wanted.owner}:{wanted.group}, and one of them does not exist")
+        raise FilesError(
+            f"{wanted.path} should belong to {wanted.owner}:{wanted.group}, and one of them does not exist"
+        )
     _replace(wanted.path, (wanted.content or "").encode(), uid, gid, wanted.mode)
 
 
@@ -183,11 +187,17 @@ def apply(changes: list[Change], validate: list[list[str]]) -> None:
             write(change)
         for command in validate:
             if shutil.which(command[0]) is None:
-                raise FilesError(f"the check {command[0]} is not installed; the files were put back as they were")
+                raise FilesError(
+                    f"the check {command[0]} is not installed; the files were put back as they were"
+                )
             checked = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
             if checked.returncode != 0:
-                said = (checked.stderr + checked.stdout).strip() or f"it ended with {checked.returncode} and said nothing"
-                raise FilesError(f"'{' '.join(command)}' refuses the new files, so they were put back as they were: {said}")
+                said = (
+                    checked.stderr + checked.stdout
+                ).strip() or f"it ended with {checked.returncode} and said nothing"
+                raise FilesError(
+                    f"'{' '.join(command)}' refuses the new files, so they were put back as they were: {said}"
+                )
     except BaseException:
         for change in reversed(changes):
             restore(change)

@@ -38,7 +38,7 @@ class Opening:
     def ports(self) -> range:
         """The ports it opens."""
         if not self.port:
-            return range(0, 65536)
+            return range(65536)
         first, _, last = self.port.partition(":")
         return range(int(first), int(last or first) + 1)
 
@@ -82,7 +82,9 @@ def opening(
     port = str(port or "").replace("-", ":")
     shown = f"opening of port {port or 'any'} from {source or 'anywhere'}"
     if not (port or source or interface):
-        raise FirewallError("an opening names no port, no source and no interface: it would open the machine to everybody")
+        raise FirewallError(
+            "an opening names no port, no source and no interface: it would open the machine to everybody"
+        )
     if port:
         numbers = port.split(":")
         if len(numbers) > 2 or not all(number.isdigit() and 0 < int(number) < 65536 for number in numbers):
@@ -95,7 +97,9 @@ def opening(
         try:
             network = ipaddress.ip_network(source, strict=False)
         except ValueError as problem:
-            raise FirewallError(f"{shown}: the source is an address or a network like 203.0.113.0/24") from problem
+            raise FirewallError(
+                f"{shown}: the source is an address or a network like 203.0.113.0/24"
+            ) from problem
         whole = network.prefixlen == network.max_prefixlen
         source = "" if network.prefixlen == 0 else str(network.network_address) if whole else str(network)
         if not (port or source or interface):

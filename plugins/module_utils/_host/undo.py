@@ -45,7 +45,9 @@ def disarm(name: str) -> None:
     subprocess.run(["systemctl", "stop", f"{unit(name)}.timer"], check=False, capture_output=True)
 
 
-def arm(name: str, after: int, paths: Iterable[Path], command: list[str], directory: Path = DIRECTORY) -> bool:
+def arm(
+    name: str, after: int, paths: Iterable[Path], command: list[str], directory: Path = DIRECTORY
+) -> bool:
     """Keep what is there and start the timer, `after` seconds from now.
 
     A timer still running from a change before is started anew, but what it kept stays: that is the last state which
@@ -56,7 +58,10 @@ def arm(name: str, after: int, paths: Iterable[Path], command: list[str], direct
     """
     paths = list(paths)
     saved = directory / name
-    pending = subprocess.run(["systemctl", "is-active", "--quiet", f"{unit(name)}.timer"], check=False).returncode == 0
+    pending = (
+        subprocess.run(["systemctl", "is-active", "--quiet", f"{unit(name)}.timer"], check=False).returncode
+        == 0
+    )
     if not pending:
         shutil.rmtree(saved, ignore_errors=True)
         saved.mkdir(parents=True, mode=0o700)
@@ -83,5 +88,7 @@ def arm(name: str, after: int, paths: Iterable[Path], command: list[str], direct
         text=True,
     )
     if started.returncode != 0:
-        raise UndoError(f"systemd-run could not start the timer that would undo the change: {started.stderr.strip()}")
+        raise UndoError(
+            f"systemd-run could not start the timer that would undo the change: {started.stderr.strip()}"
+        )
     return not pending

@@ -46,7 +46,7 @@ def run(*command: str, stdin: str | None = None) -> tuple[int, str]:
 
 def offered_methods(user: str, port: int) -> str:
     """What the running sshd offers a client without any credential, its host key checked against the one on disk."""
-    known = f"awk '{{print \"[127.0.0.1]:{port} \" $1 \" \" $2; print \"127.0.0.1 \" $1 \" \" $2}}' /etc/ssh/ssh_host_*_key.pub"
+    known = f'awk \'{{print "[127.0.0.1]:{port} " $1 " " $2; print "127.0.0.1 " $1 " " $2}}\' /etc/ssh/ssh_host_*_key.pub'
     _status, said = run(
         "ssh", "-F", "none", "-p", str(port), "-o", "BatchMode=yes", "-o", "PreferredAuthentications=none",
         "-o", "ConnectTimeout=10", "-o", "StrictHostKeyChecking=yes", "-o", "UserKnownHostsFile=none",
@@ -96,13 +96,23 @@ def accounts(wanted: dict[str, Any]) -> None:
     check("absent accounts", not left, f"these are to be absent and are there: {', '.join(left)}")
     for name in wanted["sudoers"]:
         _status, said = run("sudo", "-l", "-U", name)
-        check(f"sudo of {name}", "ALL" in said.partition("may run")[2], f"sudo does not let it: {said.strip()}")
+        check(
+            f"sudo of {name}", "ALL" in said.partition("may run")[2], f"sudo does not let it: {said.strip()}"
+        )
     name = wanted["emergency"]
     if name:
         status, said = run("passwd", "-S", name)
-        check("emergency account", status == 0 and said.split()[1:2] == ["P"], f"it has no usable password: {said.strip()}")
+        check(
+            "emergency account",
+            status == 0 and said.split()[1:2] == ["P"],
+            f"it has no usable password: {said.strip()}",
+        )
         _status, said = run("sshd", "-T", "-C", f"user={name},host=localhost,addr=127.0.0.1")
-        check("emergency account over ssh", f"denyusers {name}" in said, "sshd would let it in; base_ssh_enabled must be on")
+        check(
+            "emergency account over ssh",
+            f"denyusers {name}" in said,
+            "sshd would let it in; base_ssh_enabled must be on",
+        )
 
 
 def firewall() -> None:
@@ -133,7 +143,8 @@ def upgrades() -> None:
     _status, said = run("apt-config", "dump")
     check(
         "unattended upgrades",
-        'APT::Periodic::Unattended-Upgrade "1"' in said and re.search(r'Origins-Pattern:: "[^"]*security', said),
+        'APT::Periodic::Unattended-Upgrade "1"' in said
+        and re.search(r'Origins-Pattern:: "[^"]*security', said),
         "apt is not set to install security updates by itself; run the role",
     )
 
@@ -141,11 +152,15 @@ def upgrades() -> None:
 def clock(wanted: dict[str, Any]) -> None:
     """Time zone and locale."""
     zone = os.path.realpath("/etc/localtime").removeprefix("/usr/share/zoneinfo/")
-    declared = os.path.realpath(f"/usr/share/zoneinfo/{wanted['timezone']}").removeprefix("/usr/share/zoneinfo/")
+    declared = os.path.realpath(f"/usr/share/zoneinfo/{wanted['timezone']}").removeprefix(
+        "/usr/share/zoneinfo/"
+    )
     check("time zone", zone == declared, f"it is {zone}, declared is {wanted['timezone']}")
     _status, said = run("locale", "-a")
     known = wanted["locale"].lower().replace("-", "") in said.lower().replace("-", "").split()
-    set_to = f"LANG={wanted['locale']}" in Path("/etc/default/locale").read_text(encoding="utf-8").splitlines()
+    set_to = (
+        f"LANG={wanted['locale']}" in Path("/etc/default/locale").read_text(encoding="utf-8").splitlines()
+    )
     check("locale", known and set_to, f"{wanted['locale']} is not {'the default' if known else 'generated'}")
 
 

@@ -32,7 +32,9 @@ def run(*command: str, stdin: bytes | None = None) -> tuple[int, str]:
     """Exit status and everything said; 127 where the program is missing."""
     environment = {**os.environ, "LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     try:
-        done = subprocess.run(command, input=stdin, check=False, capture_output=True, timeout=120, env=environment)
+        done = subprocess.run(
+            command, input=stdin, check=False, capture_output=True, timeout=120, env=environment
+        )
     except FileNotFoundError:
         return 127, f"{command[0]} is not installed"
     except subprocess.TimeoutExpired:
@@ -60,7 +62,9 @@ def container(wanted: dict[str, Any]) -> None:
         status, said = run("docker", "run", "--rm", wanted["image"], *wanted["command"])
         check("a container runs", status == 0, f"'docker run --rm {wanted['image']}' fails: {said.strip()}")
         return
-    status, said = import_image() if os.path.exists(BUSYBOX) else (1, f"{BUSYBOX} is missing; install busybox-static")
+    status, said = (
+        import_image() if os.path.exists(BUSYBOX) else (1, f"{BUSYBOX} is missing; install busybox-static")
+    )
     if status != 0:
         check("a container runs", False, f"no image could be made for it: {said.strip()}")
         return
@@ -89,7 +93,11 @@ def daemon(wanted: dict[str, Any]) -> None:
     info = json.loads(said[said.index("{") :].splitlines()[0])
     for option, key in (("log-driver", "LoggingDriver"), ("live-restore", "LiveRestoreEnabled")):
         declared = wanted["daemon"].get(option)
-        check(option, info.get(key) == declared, f"the daemon has {info.get(key)}, declared is {declared}; restart Docker")
+        check(
+            option,
+            info.get(key) == declared,
+            f"the daemon has {info.get(key)}, declared is {declared}; restart Docker",
+        )
 
 
 def firewall() -> None:
@@ -111,7 +119,11 @@ def main() -> None:
     for name in wanted["units"]:
         _status, said = run("systemctl", "show", "--property=ActiveState,UnitFileState", name)
         ok = "ActiveState=active" in said and "UnitFileState=enabled" in said
-        check(name, ok, f"it is not running and enabled ({' '.join(said.split())}); see 'systemctl status {name}'")
+        check(
+            name,
+            ok,
+            f"it is not running and enabled ({' '.join(said.split())}); see 'systemctl status {name}'",
+        )
     daemon(wanted)
     container(wanted)
     if wanted["firewall"]:
@@ -124,7 +136,11 @@ def main() -> None:
     check("group docker", not missing, f"these are not in it: {', '.join(missing)}")
 
     versions = {}
-    for program, pattern in (("docker", r"version ([\w.+~-]+)"), ("containerd", r" v?(\d[\w.+~-]*)"), ("runc", r"version ([\w.+~-]+)")):
+    for program, pattern in (
+        ("docker", r"version ([\w.+~-]+)"),
+        ("containerd", r" v?(\d[\w.+~-]*)"),
+        ("runc", r"version ([\w.+~-]+)"),
+    ):
         _status, said = run(program, "--version")
         found = re.search(pattern, said)
         if found:
