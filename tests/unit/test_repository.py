@@ -127,5 +127,5 @@ def test_the_action_groups_are_those_that_the_modules_name() -> None:
 
 def test_every_file_of_the_engine_is_excused_from_the_import_without_libraries() -> None:
     wanted: dict[Path, str] = runpy.run_path(str(ROOT / "tools/sanity-ignores"))["ignore_files"]()
-    found = {path: path.read_text() for path in (ROOT / "tests/sanity").glob("ignore-*.txt")}
-    assert found == wanted, "run tools/sanity-ignores"
+    stale = [path.name for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    assert not stale, "run tools/sanity-ignores"
