@@ -8,7 +8,7 @@ DELETE /admin/faults     all of them;  DELETE /admin/faults/{id}  one
 GET    /admin/requests   the log; ?service= &method= &path=<regex> filter, ?count=1 gives only the number
 DELETE /admin/requests   empty the log
 GET    /admin/machines   what exists behind the clouds, whatever their lists say
-GET    /admin/settings   and  PUT: ``{"operation_seconds": 5}`` and the switches of World.options
+GET    /admin/settings   and  PUT: ``{"operation_seconds": 5}`` and World.options
 POST   /admin/reset      an empty cloud: no machines, no objects, no faults, an empty log
 """
 
@@ -94,8 +94,10 @@ class Admin:
                 return JSONResponse(
                     {"error": "operation_seconds must be a number of seconds, 0 or more"}, 422
                 )
-            if not set(given) <= set(world.options) or not all(isinstance(on, bool) for on in given.values()):
-                return JSONResponse({"error": f"switches are {', '.join(world.options)}: true or false"}, 422)
+            for name, value in given.items():
+                if type(value) is not type(world.options.get(name)):
+                    known = ", ".join(f"{key} ({type(now).__name__})" for key, now in world.options.items())
+                    return JSONResponse({"error": f"other settings are {known}"}, 422)
             world.base_seconds = float(seconds)
             world.options.update(given)
         return JSONResponse({"operation_seconds": world.base_seconds, **world.options})

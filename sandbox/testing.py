@@ -84,8 +84,8 @@ class Sandbox:
     def set_operation_seconds(self, seconds: float) -> None:
         self.admin("PUT", "settings", {"operation_seconds": seconds})
 
-    def switch(self, **options: bool) -> None:
-        """Set switches of single clouds (:class:`sandbox.world.World`)."""
+    def switch(self, **options: bool | int) -> None:
+        """Settings of single clouds: ``options`` of :class:`sandbox.world.World`."""
         self.admin("PUT", "settings", options)
 
     def reset(self) -> None:

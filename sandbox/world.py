@@ -74,8 +74,7 @@ class World:
         base_url: where this sandbox listens, ``http://127.0.0.1:8480``.
         base_seconds: how long an operation takes at least.
         tokens: the valid token of each service; a cloud adds its own default in ``routes``.
-        options: switches of single clouds, off unless set through ``/admin/settings``. ``hetzner_datacenter``: servers
-            still have the field ``datacenter``, which the service dropped on 2026-07-01.
+        options: settings of single clouds, which each adds with its default in ``routes``.
     """
 
     def __init__(
@@ -94,7 +93,7 @@ class World:
         self.base_seconds = base_seconds
         self.clock: Clock = clock or SystemClock()
         self.tokens: dict[str, str] = dict(tokens or {})
-        self.options = {"hetzner_datacenter": False}
+        self.options: dict[str, bool | int] = {}
         self.faults = Faults()
         self.services: dict[str, Service] = {}
         self._stores: dict[object, object] = {}

@@ -86,7 +86,7 @@ class Backend(Protocol):
         """Its public SSH host keys as (type, base64) pairs; empty until the machine has made its final ones."""
 
     def running(self, key: str) -> bool | None:
-        """Whether it was last switched on; None if there is no such machine."""
+        """Whether it is on, as far as is known; None if there is no such machine. It may switch itself off."""
 
     async def inventory(self) -> list[dict[str, Any]]:
         """What really exists: ``key``, ``hostname``, ``ipv4``, ``running`` of each machine."""

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .base import Addresses, BackendError, Machine
-from .seed import archive
+from .seed import REBOOT_MARK, archive
 
 NETWORK = "gpumesh-sandbox"
 SUBNET = "10.77.0.0/24"
@@ -38,7 +38,8 @@ _OPTIONS = (
     "--volume=/var/lib/docker",
     "--stop-signal=SIGRTMIN+3", "--env=container=docker",
 )  # fmt: skip
-_HOST_KEYS = "test -e /var/lib/cloud/instance/sem/config_ssh && cat /etc/ssh/ssh_host_*_key.pub"
+# Once sshd runs nothing makes keys any more: cloud-init's and Debian's own makers come before it.
+_HOST_KEYS = "systemctl --quiet is-active ssh && cat /etc/ssh/ssh_host_*_key.pub"
 _PUBLIC_KEY = re.compile(r"^((?:ssh|ecdsa)-[a-z0-9-]+) ([A-Za-z0-9+/]+=*)(?: |$)", re.MULTILINE)
 
 
@@ -60,6 +61,7 @@ class ContainerBackend:
         self._running: dict[str, bool] = {}
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._network_lock = asyncio.Lock()
+        self._watcher: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         await self._remove_leftovers()
@@ -69,6 +71,10 @@ class ContainerBackend:
                 raise BackendError(f"the image {image} is missing; run tools/host-image")
 
     async def close(self) -> None:
+        if self._watcher:
+            self._watcher.cancel()
+            await asyncio.wait({self._watcher})
+            self._watcher = None
         self._addresses.clear()
         self._running.clear()
         await self._remove_leftovers()
@@ -107,6 +113,8 @@ class ContainerBackend:
         ip = self._addresses.get(machine.key)
         if not ip:
             raise BackendError(f"no addresses are reserved for {machine.key}")
+        if not self._watcher:
+            self._watcher = asyncio.ensure_future(self._watch())
         async with self._slots:
             await self._ensure_network()
             name = self._container(machine.key)
@@ -137,6 +145,31 @@ class ContainerBackend:
     async def stop(self, key: str) -> None:
         await self._docker("stop", "--time=20", self._container(key))
         self._running[key] = False
+
+    async def _watch(self) -> None:
+        """See machines that stop by themselves: one that was shut down from inside is off, a rebooting one comes back."""
+        process = await asyncio.create_subprocess_exec(
+            "docker", "events", f"--filter=label={_LABEL}={self.id}", "--filter=event=die",
+            '--format={{index .Actor.Attributes "gpumesh.key"}}',
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            while process.stdout and (line := await process.stdout.readline()):
+                await self._died(line.decode().strip())
+        finally:
+            process.kill()
+            await process.wait()
+
+    async def _died(self, key: str) -> None:
+        if not self._running.get(key):
+            return
+        name = self._container(key)
+        if await self._docker("cp", f"{name}:{REBOOT_MARK}", "-", check=False):
+            await self._docker("start", name, check=False)
+            await self._docker("exec", name, "rm", "-f", REBOOT_MARK, check=False)
+        else:
+            self._running[key] = False
 
     async def delete(self, key: str) -> None:
         self._running.pop(key, None)

@@ -13,6 +13,13 @@ _SEED = "var/lib/cloud/seed/nocloud"
 _GOOGLE = "var/lib/google"
 _WANTS = "etc/systemd/system/multi-user.target.wants"
 
+REBOOT_MARK = "/var/lib/cloud/sandbox-reboot"
+"""There after a machine has shut down in order to boot again, which a container cannot do by itself."""
+
+_SHUTDOWN_HOOK = f"""\
+#!/bin/sh
+[ "$1" != reboot ] || : >{REBOOT_MARK}
+"""
 _AGENT = """\
 #!/bin/sh
 # What the Google guest agent does with the ssh-keys of the metadata: accounts with sudo, and their keys.
@@ -83,6 +90,7 @@ def archive(machine: Machine) -> bytes:
         folder(_SEED, 0o700)
         file(f"{_SEED}/meta-data", json.dumps({**metadata, "public-keys": list(machine.public_keys)}))
         file(f"{_SEED}/user-data", machine.user_data)
+        file("usr/lib/systemd/system-shutdown/sandbox", _SHUTDOWN_HOOK, 0o755)
         config = _GOOGLE_CONFIG if machine.guest_agent else _HETZNER_CONFIG
         file("etc/cloud/cloud.cfg.d/91-cloud.cfg", config, 0o644)
         if machine.guest_agent:

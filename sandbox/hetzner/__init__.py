@@ -31,6 +31,9 @@ def routes(world: World) -> list[BaseRoute]:
         return server.subject(match[2] or "") if server and match else None
 
     world.tokens.setdefault("hetzner", os.environ.get("SANDBOX_TOKEN", "sandbox-hetzner-token"))
+    # The service dropped the servers' field ``datacenter`` on 2026-07-01; older clients cannot do without it.
+    world.options.setdefault("hetzner_datacenter", False)
+    world.options.setdefault("hetzner_rate_limit", 3600)  # requests an hour
     world.register(Service("hetzner", PREFIX, injected, describe))
     return [
         Mount(PREFIX, routes=[*_endpoints(world), Route("/{rest:path}", _unknown, methods=list(METHODS))])

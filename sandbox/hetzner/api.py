@@ -74,7 +74,7 @@ def route(world: World, path: str, handlers: Mapping[str, Handler]) -> Route:
             _check_token(world, request)
             left, full = project.spend_request()
             limits = {
-                "RateLimit-Limit": "3600",
+                "RateLimit-Limit": str(project.rate_limit),
                 "RateLimit-Remaining": str(left),
                 "RateLimit-Reset": str(full),
             }

@@ -16,9 +16,6 @@ from . import catalog
 from .errors import ApiError, not_found
 from .labels import Term, matches, parse_selector
 
-RATE_LIMIT = 3600
-"""Requests an hour and the size of the bucket, which refills by one a second."""
-
 cached_selector: Callable[[str], tuple[Term, ...]] = lru_cache(maxsize=256)(parse_selector)
 
 
@@ -101,8 +98,13 @@ class Project:
         self.primary_ips: dict[int, dict[str, Any]] = {}
         self._chosen: dict[str, list[Server]] = {}
         self._hidden: set[int] = set()
-        self._tokens = float(RATE_LIMIT)
+        self._spent = 0.0
         self._refilled = world.clock.time()
+
+    @property
+    def rate_limit(self) -> int:
+        """Requests an hour, and the size of the bucket."""
+        return self.world.options["hetzner_rate_limit"]
 
     def spend_request(self) -> tuple[int, int]:
         """Take one request out of the bucket; how many are left, and when (UNIX time) it will be full.
@@ -110,14 +112,13 @@ class Project:
         Raises:
             ApiError: it is empty.
         """
-        now = self.world.clock.time()
-        self._tokens = min(float(RATE_LIMIT), self._tokens + now - self._refilled)
+        now, refill = self.world.clock.time(), self.rate_limit / 3600
+        self._spent = max(0.0, self._spent - (now - self._refilled) * refill)
         self._refilled = now
-        full = int(now + RATE_LIMIT - self._tokens) + 1
-        if self._tokens < 1:
-            raise ApiError("rate_limit_exceeded", f"limit of {RATE_LIMIT} requests per hour reached")
-        self._tokens -= 1
-        return int(self._tokens), full
+        if self._spent + 1 > self.rate_limit:
+            raise ApiError("rate_limit_exceeded", f"limit of {self.rate_limit} requests per hour reached")
+        self._spent += 1
+        return int(self.rate_limit - self._spent), int(now + self._spent / refill) + 1
 
     # Servers
 
@@ -202,6 +203,8 @@ class Project:
     def show_server(self, server: Server) -> dict[str, Any]:
         """A server as the API shows it."""
         ipv4, ipv6 = server.addresses.ipv4, server.addresses.ipv6
+        if server.status == "running" and self.world.backend.running(server.key) is False:
+            server.status = "off"  # it has shut itself down
         dropped = {}
         if self.world.options["hetzner_datacenter"]:
             dropped["datacenter"] = catalog.datacenter(server.location)

@@ -26,7 +26,7 @@ def sandbox(running: Sandbox) -> Sandbox:
     """An empty sandbox."""
     running.reset()
     running.set_operation_seconds(0.02)
-    running.switch(hetzner_datacenter=False)
+    running.switch(hetzner_datacenter=False, hetzner_rate_limit=3600)
     return running
 
 

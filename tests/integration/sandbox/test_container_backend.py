@@ -22,7 +22,7 @@ from sandbox.backends.container import ContainerBackend
 from sandbox.testing import Sandbox, serve
 
 pytestmark = [pytest.mark.integration, pytest.mark.docker]
-PATIENCE = 60
+PATIENCE = 180
 """Seconds until a host that does not answer has failed; it takes 1 to 3."""
 
 
@@ -159,16 +159,54 @@ def test_a_created_server_is_a_host_with_a_known_key(
     assert docker("volume", "ls", "--quiet", f"--filter=name={volumes[0]}") == ""
 
 
-def test_keys_of_the_create_request_are_roots(cloud: hcloud.Client, sandbox: Sandbox, ssh: Ssh) -> None:
+def test_keys_of_the_create_request_are_roots(
+    cloud: hcloud.Client, ssh: Ssh, containers: Callable[[], list[str]]
+) -> None:
     key = cloud.ssh_keys.create("me", ssh.public)
     created = cloud.servers.create("web", ServerType(name="cx23"), Image(name="debian-13"), ssh_keys=[key])
-    name = f"hetzner-{created.server.id}"
     for action in (created.action, *created.next_actions):
         action.wait_until_finished()
-    (container,) = docker("ps", "--quiet", f"--filter=label=gpumesh.key={name}").split()
+    (container,) = containers()
     docker("exec", container, "cloud-init", "status", "--wait")
     host_key = docker("exec", container, "cat", "/etc/ssh/ssh_host_ed25519_key.pub")
     assert ssh.wait(created.server.public_net.ipv4.ip, host_key, "id -un", user="root") == "root\n"
+
+
+def test_a_server_reboots_and_shuts_down_from_inside(
+    cloud: hcloud.Client, containers: Callable[[], list[str]]
+) -> None:
+    created = cloud.servers.create("web", ServerType(name="cx23"), Image(name="debian-13"))
+    for action in (created.action, *created.next_actions):
+        action.wait_until_finished()
+    (container,) = containers()
+
+    def wait_for(condition: Callable[[], bool]) -> None:
+        limit = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < limit
+            time.sleep(0.1)
+
+    def state() -> list[str]:
+        return docker("inspect", "--format={{.State.Running}} {{.State.StartedAt}}", container).split()
+
+    def status() -> str:
+        created.server.reload()
+        return str(created.server.status)
+
+    def up() -> bool:
+        words = ["docker", "exec", container, "systemctl", "is-system-running", "--wait"]
+        return "running" in subprocess.run(words, capture_output=True, text=True, check=False).stdout
+
+    _, first = state()
+    wait_for(up)
+    docker("exec", container, "systemctl", "reboot")
+    wait_for(lambda: state()[0] == "true" and state()[1] != first)
+    wait_for(up)
+    assert status() == "running"
+    docker("exec", container, "systemctl", "poweroff")
+    wait_for(lambda: status() == "off")
+    created.server.power_on().wait_until_finished()
+    assert status() == "running"
 
 
 def test_a_google_image_obeys_its_metadata(

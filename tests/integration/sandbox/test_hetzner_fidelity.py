@@ -294,6 +294,16 @@ def test_the_rate_limit_is_announced(api: requests.Session, sandbox: Sandbox) ->
     assert int(headers["RateLimit-Reset"]) >= int(time.time()) - 1
 
 
+def test_the_rate_limit_is_kept(api: requests.Session, sandbox: Sandbox) -> None:
+    sandbox.switch(hetzner_rate_limit=2)
+    url = f"{sandbox.hetzner}/locations"
+    assert [api.get(url, timeout=30).status_code for _ in range(2)] == [200, 200]
+    assert refused(api, "GET", url) == (429, "rate_limit_exceeded")
+    for wrong in ({"hetzner_rate_limit": True}, {"hetzner_colour": 1}, {"operation_seconds": -1}):
+        with pytest.raises(ValueError, match="422"):
+            sandbox.admin("PUT", "settings", wrong)
+
+
 # The API description
 
 
@@ -357,7 +367,8 @@ def test_the_inventory_plugin_of_hetzner_hcloud_lists_the_servers(
         pytest.skip("hetzner.hcloud is not installed here: make venv")
     # Before 6.x this plugin reads a field of servers that the service has dropped; it fails against today's API.
     manifest = json.loads((collections / "ansible_collections/hetzner/hcloud/MANIFEST.json").read_text())
-    sandbox.switch(hetzner_datacenter=int(manifest["collection_info"]["version"].split(".")[0]) < 6)
+    version = int(manifest["collection_info"]["version"].split(".")[0])
+    sandbox.switch(hetzner_datacenter=version < 6)
     network = cloud.networks.create(
         "net", "10.0.0.0/16", [NetworkSubnet("10.0.1.0/24", type="cloud", network_zone="eu-central")]
     )
