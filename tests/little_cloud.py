@@ -102,6 +102,7 @@ class LittleCloud:
     stopped_hourly: Decimal = Decimal("0.01")
     unreachable: tuple[str, ...] = ()
     refuses: errors.FleetError | None = None
+    late: errors.FleetError | None = None
     objects: dict[tuple[str, str], Instance] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
 

@@ -6,6 +6,7 @@ This file is private to the gpumesh.fleet collection.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -185,9 +186,11 @@ class _Crew:
             if position:
                 self.outcomes[index] = self._outcome(index, change, "skipped", instance=change.instance)
                 continue
-            error = end if isinstance(end, FleetError) else _unexpected(end)
+            # A copy, because one failure of a cloud may be the end of many machines, and each says its own name.
+            error = copy.copy(end) if isinstance(end, FleetError) else _unexpected(end)
+            error.machine = change.machine
             self.outcomes[index] = self._outcome(
-                index, change, "failed", instance=change.instance, error=error.about(change.machine)
+                index, change, "failed", instance=change.instance, error=error
             )
 
     def _outcome(

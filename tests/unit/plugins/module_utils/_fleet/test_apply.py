@@ -320,6 +320,13 @@ class TestOneCloudThatFailsWholly:
         assert isinstance(outcomes[0].error, errors.AuthError)
         assert str(outcomes[0].error).startswith("ore: ") and str(outcomes[1].error).startswith("lead: ")
 
+    def test_one_failure_that_ends_many_machines_names_each(self, stage: Stage) -> None:
+        shared = errors.OperationFailed("the firewall could not be made")
+        stage.iron.late = shared
+        stage.iron.fault = always("late")
+        outcomes = stage.run(fleet(machine("ore"), machine("lead")))
+        assert [str(o.error).split(":")[0] for o in outcomes.values()] == ["ore", "lead"]
+
     def test_while_waiting_is_told_at_once(self, stage: Stage) -> None:
         def refuse(verb: str, machine: str, zone: str) -> str | None:
             if verb == "poll":
