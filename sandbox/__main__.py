@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
 
 import uvicorn
@@ -32,6 +33,7 @@ def main() -> int:
     parser.add_argument(
         "--operation-seconds", type=float, default=1.0, help="how long operations take at least"
     )
+    parser.add_argument("--remove", action="store_true", help="only remove what an earlier run left, and end")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="sandbox: %(message)s")
 
@@ -42,19 +44,30 @@ def main() -> int:
     # The folder is the sandbox: whatever ran with it before is what this run replaces.
     identity = hashlib.sha256(str(state_dir).encode()).hexdigest()[:8]
     backend: Backend = ContainerBackend(identity) if options.backend == "container" else VirtualBackend()
+    if options.remove:
+        return _guarded(backend.close())
     world = World(backend, state_dir=state_dir, base_url=url, base_seconds=options.operation_seconds)
     server = uvicorn.Server(server_config(world))
-    # After its own tidy end uvicorn raises the signal again; that must not kill us before we have tidied up, too.
+
+    def end(*_: object) -> None:
+        server.should_exit = True
+
+    # Before uvicorn has handlers of its own, and after its end, when it raises the signal again: we have to tidy up.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, end)
     try:
         # Before anything of an earlier run is removed: it may still be running.
         listener = listen(options.port)
     except OSError as error:
         print(f"sandbox: cannot listen on 127.0.0.1:{options.port}: {error.strerror}", file=sys.stderr)
         return 1
+    return _guarded(_run(server, world, listener, f"sandbox ready at {url} ({options.backend} machines)"))
+
+
+def _guarded(work: Coroutine[None, None, None]) -> int:
+    """The exit status of work that may fail with a sentence."""
     try:
-        asyncio.run(_run(server, world, listener, f"sandbox ready at {url} ({options.backend} machines)"))
+        asyncio.run(work)
     except BackendError as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from hcloud.server_types import ServerType
 
 from sandbox.backends.base import BackendError, Machine
 from sandbox.backends.container import ContainerBackend
-from sandbox.testing import Sandbox, serve
+from sandbox.testing import HETZNER_TOKEN, Sandbox, listen, serve
 
 pytestmark = [pytest.mark.integration, pytest.mark.docker]
 PATIENCE = 180
@@ -269,6 +270,34 @@ def test_what_an_earlier_run_left_is_removed(identity: str, containers: Callable
     asyncio.run(killed_run())
     assert len(containers()) == 1
     asyncio.run(next_run())
+
+
+def test_what_a_killed_sandbox_left_is_removed_by_the_command(tmp_path: Path) -> None:
+    with listen() as free:
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "sandbox",
+        "--backend=container",
+        f"--port={port}",
+        f"--state-dir={tmp_path}",
+    ]
+    killed = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert killed.stdout
+    assert killed.stdout.readline() == f"sandbox ready at http://127.0.0.1:{port} (container machines)\n"
+    cloud = hcloud.Client(
+        HETZNER_TOKEN, api_endpoint=f"http://127.0.0.1:{port}/hetzner/v1", poll_interval=0.05
+    )
+    created = cloud.servers.create("web", ServerType(name="cx23"), Image(name="debian-13"))
+    created.action.wait_until_finished()
+    killed.kill()
+    killed.communicate()
+    address = created.server.public_net.ipv4.ip
+    left = ["ps", "--all", "--quiet", f"--filter=label=gpumesh.address={address}"]
+    assert len(docker(*left).split()) == 1
+    subprocess.run([*command, "--remove"], check=True)
+    assert docker(*left) == ""
 
 
 def test_a_reset_in_the_middle_of_creates_leaves_nothing(
