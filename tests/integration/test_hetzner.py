@@ -299,6 +299,38 @@ def test_firewalls_hold_by_label_and_follow_the_file(connect: Connect, library: 
     }
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "duplicate", "method": "POST"},
+        {"kind": "error", "method": "POST"},
+        {"kind": "reset_after", "method": "POST"},
+        {"kind": "unavailable", "method": "POST", "times": 2},
+    ],
+    ids=lambda fault: fault["kind"],
+)
+def test_firewalls_come_out_right_whatever_becomes_of_a_request(
+    connect: Connect, sandbox: Sandbox, library: Any, fault: dict[str, Any]
+) -> None:
+    machines = [machine("a"), machine("b", ssh_sources=("198.51.100.7/32",))]
+    sandbox.fault(service="hetzner", path="/firewalls", **fault)
+    connect(*machines).prepare(machines)
+    applied = sorted(
+        firewall.applied_to[0].label_selector.selector for firewall in library.firewalls.get_all()
+    )
+    assert applied == [
+        "gpumesh-fleet==minerals,gpumesh-machine in (b)",
+        "gpumesh-fleet==minerals,gpumesh-machine notin (b)",
+    ]
+
+
+def test_a_firewall_of_that_name_that_is_not_ours_is_left_alone(connect: Connect, library: Any) -> None:
+    library.firewalls.create(name="gpumesh-minerals", rules=[])
+    with pytest.raises(errors.InvalidRequest, match="not of the fleet minerals"):
+        connect(machine("a")).prepare([machine("a")])
+    assert library.firewalls.get_by_name("gpumesh-minerals").rules == []
+
+
 def test_a_server_is_born_under_its_firewall(connect: Connect, library: Any) -> None:
     provider = connect(machine("a"))
     provider.prepare([machine("a")])

@@ -51,6 +51,8 @@ class RetryPolicy:
         connect_deadline: the same where no connection could be made: with no network there is little to wait for.
         refused: tells from an answer that the service did nothing and wants to be asked again (Hetzner's ``locked``).
             Such an answer is retried whatever the method.
+        repeatable: tells that the service takes the second of two equal requests for what it is, though its method does not
+            say so (a create whose name is unique: it answers that the name is taken).
         chance: a number from 0 to 1; full jitter is made of it.
     """
 
@@ -59,6 +61,7 @@ class RetryPolicy:
     deadline: float = 120.0
     connect_deadline: float = 5.0
     refused: Callable[[requests.Response], bool] | None = None
+    repeatable: Callable[[requests.PreparedRequest], bool] | None = None
     chance: Callable[[], float] = random.random
 
     def delay(self, attempt: int, retry_after: float | None) -> float:
@@ -78,7 +81,7 @@ class RetryPolicy:
             return True
         if response.status_code not in _TRANSIENT:
             return False
-        if _may_be_repeated(request) or response.status_code == 429:
+        if self._may_be_repeated(request) or response.status_code == 429:
             return True
         return response.status_code == 503 and "Retry-After" in response.headers
 
@@ -91,14 +94,15 @@ class RetryPolicy:
             (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError),
         ):
             return False
-        return _may_be_repeated(request) or _never_sent(failure)
+        return self._may_be_repeated(request) or _never_sent(failure)
 
-
-def _may_be_repeated(request: requests.PreparedRequest) -> bool:
-    if request.method in _REPEATABLE:
-        return True
-    # Google drops the repeat of a request that carries the same requestId.
-    return "requestId" in parse_qs(urlsplit(request.url or "").query)
+    def _may_be_repeated(self, request: requests.PreparedRequest) -> bool:
+        if request.method in _REPEATABLE:
+            return True
+        if self.repeatable is not None and self.repeatable(request):
+            return True
+        # Google drops the repeat of a request that carries the same requestId.
+        return "requestId" in parse_qs(urlsplit(request.url or "").query)
 
 
 def _never_sent(failure: requests.RequestException) -> bool:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 SHUTDOWN_GRACE = 60.0
 """Seconds a guest has to shut down before its server is switched off."""
 
+_FIREWALL_TRIES = 5
+"""How often the fleet's firewalls are looked at and brought in line before an error is reported."""
+
 
 @dataclass(slots=True)
 class _Stop:
@@ -100,10 +103,26 @@ class Hetzner:
         own = {machine.name: machine.ssh_sources for machine in declared if machine.ssh_sources is not None}
         defaults = self._spec.defaults
         wanted = view.firewalls(self._spec.fleet, defaults.ssh_sources, own, {22, defaults.ssh_port})
-        selector = f"{FLEET_LABEL}=={self._spec.fleet}"
-        present = {firewall["name"]: firewall for firewall in self._api.firewalls(selector)}
+        for attempt in range(_FIREWALL_TRIES):
+            try:
+                self._converge_all(wanted)
+                return
+            except errors.Conflict:
+                # Somebody else was faster, or an earlier request of ours that was not answered: look again.
+                if attempt == _FIREWALL_TRIES - 1:
+                    raise
+                self._clock.sleep(2.0**attempt / 2)
+
+    def _converge_all(self, wanted: Sequence[view.Firewall]) -> None:
+        present = {fw["name"]: fw for fw in self._api.firewalls(f"{FLEET_LABEL}=={self._spec.fleet}")}
         for firewall in wanted:
-            self._converge(firewall, present.pop(firewall.name, None))
+            found = present.pop(firewall.name, None) or self._api.firewall_named(firewall.name)
+            if found and found["labels"].get(FLEET_LABEL) != self._spec.fleet:
+                raise errors.InvalidRequest(
+                    f"the project has a firewall named {firewall.name} that is not of the fleet {self._spec.fleet}",
+                    hint="Rename the fleet, or the firewall in the Hetzner console",
+                )
+            self._converge(firewall, found)
         for stale in present.values():
             self._api.retire_firewall(stale["id"], view.selectors(stale))
 

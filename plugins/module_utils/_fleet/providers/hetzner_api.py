@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import hcloud
 import requests
@@ -46,6 +47,8 @@ _KINDS: dict[str, type[errors.ProviderError]] = {
     "locked": errors.Conflict,
     "resource_locked": errors.Conflict,
     "resource_in_use": errors.Conflict,
+    "firewall_already_applied": errors.Conflict,
+    "firewall_already_removed": errors.Conflict,
     "resource_unavailable": errors.OutOfStock,
     "placement_error": errors.OutOfStock,
     "resource_limit_exceeded": errors.QuotaExceeded,
@@ -94,6 +97,14 @@ def _is_busy(response: requests.Response) -> bool:
         return False
 
 
+def _has_a_name(request: requests.PreparedRequest) -> bool:
+    """It makes or changes an SSH key or a firewall: a repeat does nothing, or is told that it came second.
+
+    A server is made in the same way, but its create is repeated by who can look for it in between.
+    """
+    return bool(re.search(r"/(ssh_keys|firewalls)(/\d+/actions/\w+)?$", urlsplit(request.url or "").path))
+
+
 def key_fingerprint(public: str) -> str:
     """The MD5 fingerprint by which Hetzner knows a public SSH key.
 
@@ -125,7 +136,9 @@ class HetznerApi:
             )
         self._token = token
         self._endpoint = (endpoint or ENDPOINT).rstrip("/")
-        self._adapter = http.RetryAdapter(clock, policy or http.RetryPolicy(refused=_is_busy))
+        self._adapter = http.RetryAdapter(
+            clock, policy or http.RetryPolicy(refused=_is_busy, repeatable=_has_a_name)
+        )
         self._local = threading.local()
         self._keys: dict[str, int] = {}
         self._keys_lock = threading.Lock()
@@ -321,6 +334,13 @@ class HetznerApi:
     def firewalls(self, selector: str) -> list[dict[str, Any]]:
         """Every firewall whose labels fit."""
         return self.all("/firewalls", "firewalls", "listing firewalls", {"label_selector": selector})
+
+    def firewall_named(self, name: str) -> dict[str, Any] | None:
+        """The firewall of that name; names are unique in a project."""
+        doing = f"looking for the firewall {name}"
+        answer = self.call("GET", "/firewalls", doing, params={"name": name})
+        with self._reported(doing, None):
+            return next((firewall for firewall in answer["firewalls"] if firewall["name"] == name), None)
 
     def create_firewall(self, name: str, labels: Json, rules: Sequence[Json], selector: str) -> None:
         """Make a firewall that holds for all servers whose labels fit, now and later."""

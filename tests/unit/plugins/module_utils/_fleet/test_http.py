@@ -88,6 +88,15 @@ def test_a_post_with_a_request_id_is_retried_like_a_get(bench: Bench, answer: An
     assert session.post(f"{server.url}/x?requestId=1", json={}).json() == {"ok": True}
 
 
+@pytest.mark.parametrize("answer", [Answer(500), Answer(0)])
+def test_a_post_the_policy_knows_to_be_harmless_is_retried_like_a_get(bench: Bench, answer: Answer) -> None:
+    server, session = bench(
+        answer, OK, Answer(500), repeatable=lambda request: request.url.endswith("/named")
+    )
+    assert session.post(f"{server.url}/named", json={}).json() == {"ok": True}
+    assert session.post(f"{server.url}/other", json={}).status_code == 500
+
+
 @pytest.mark.parametrize("answer", [Answer(0), Answer(200, {"long": "x" * 100}, cut=True)])
 def test_a_get_survives_a_broken_connection(bench: Bench, answer: Answer) -> None:
     server, session = bench(answer, OK)
