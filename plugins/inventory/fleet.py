@@ -242,7 +242,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             spec = spec_file.parse(documents, KINDS, os.environ)
         except SpecError as exc:
             raise AnsibleParserError(str(exc)) from exc
-        self._read_config_data(path)
+        self._set_options(spec)
         cache_key = f"{self.get_cache_key(path)}_{key(spec, documents, os.environ)}"
         outcome = self._remembered(cache_key) if cache else None
         if outcome is None:
@@ -252,6 +252,13 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         self._fill(
             hosts.inventory(spec, outcome.snapshot.listings, outcome.snapshot.members, stale=outcome.stale)
         )
+
+    def _set_options(self, spec: FleetSpec) -> None:
+        """Take Ansible's own options from the file, which is read already; to Ansible's loader a big one is hard work."""
+        options = {"plugin": self.NAME, "fleet": spec.fleet, **_each(_trust, spec.inventory_options)}
+        self.set_options(direct=options, var_options=self._vars)
+        if self.get_option("cache"):
+            self.load_cache_plugin()
 
     def _remembered(self, cache_key: str) -> Outcome | None:
         """What an earlier run was answered, if the cache has it."""

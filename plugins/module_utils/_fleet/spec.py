@@ -367,6 +367,7 @@ class FleetSpec(Model):
         machines: by name, in the order of the file.
         base_dir: folder of the fleet file; relative paths in it are meant from here.
         known_hosts: the fleet's own known_hosts file, absolute.
+        inventory_options: what the file sets of the options of Ansible's inventory (compose, cache, ...).
     """
 
     fleet: MachineName
@@ -377,6 +378,7 @@ class FleetSpec(Model):
     machines: dict[str, MachineBase]
     base_dir: str
     known_hosts: str
+    inventory_options: dict[str, Any] = Field(default_factory=dict)
 
     def user(self, machine: MachineBase) -> str:
         """The administrator account of a machine."""

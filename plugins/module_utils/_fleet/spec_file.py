@@ -60,6 +60,8 @@ def documents(path: str) -> list[Document]:
         SpecError: a file cannot be read.
     """
     first = _read_file(path, path)
+    if "machines_dir" not in first.text:
+        return [first]
     top, _flaws = read(first.text)
     folder = top.at(("machines_dir",)) if top else None
     if top is None or folder is None or not isinstance(folder.value, str):
@@ -164,6 +166,7 @@ class _Parser:
             machines=machines,
             base_dir=base_dir,
             known_hosts=os.path.normpath(os.path.join(base_dir, os.path.expanduser(known_hosts))),
+            inventory_options=file.model_dump(include=set(FleetFile.inventory_options()), exclude_none=True),
         )
 
     def _read(self, document: Document, prefix: Path) -> _Part | None:
