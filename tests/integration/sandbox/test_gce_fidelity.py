@@ -24,8 +24,11 @@ from googleapiclient import discovery
 from googleapiclient.errors import HttpError
 from requests.adapters import HTTPAdapter
 
+from sandbox.backends.base import BackendError, Machine
+from sandbox.backends.virtual import VirtualBackend
 from sandbox.gce import vendor
-from sandbox.testing import Sandbox
+from sandbox.testing import Sandbox, serve
+from sandbox.world import SystemClock
 from tests.integration.sandbox.google_contract import GoogleContract, load
 
 pytestmark = pytest.mark.integration
@@ -694,6 +697,60 @@ def test_an_injected_error_is_worded_as_googles(
     assert answer.headers.get("Retry-After") == ("1" if "retry_after" in fault else None)
 
 
+class BrokenBackend(VirtualBackend):
+    """Gives up on a machine when it is half made."""
+
+    async def create(self, machine: Machine) -> None:
+        await super().create(machine)
+        raise BackendError("the sandbox has no room")
+
+
+def test_a_machine_that_cannot_be_made_leaves_nothing() -> None:
+    with serve(BrokenBackend()) as broken, signed_in(broken) as session:
+        zone = f"{broken.compute}/projects/p1/zones/{ZONE}"
+        done = waited(session, session.post(f"{zone}/instances", json=body()))
+        assert done["error"]["errors"][0]["message"] == "the sandbox has no room"
+        assert refusal(session.get(f"{zone}/instances/galena")) == (404, "notFound")
+        assert broken.machines() == []
+
+
+# Time
+
+
+class Hurried(SystemClock):
+    """Half a minute and more pass at once; and the time can be set forward."""
+
+    ahead = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(min(seconds, 0.05))
+
+
+@pytest.mark.parametrize(("action", "state"), [("STOP", "TERMINATED"), ("DELETE", None)])
+def test_a_limited_run_time_ends_by_itself(action: str, state: str | None) -> None:
+    limit = {"maxRunDuration": {"seconds": "3600"}, "instanceTerminationAction": action}
+    with serve(clock=Hurried()) as hurried, signed_in(hurried) as session:
+        path = f"{hurried.compute}/projects/p1/zones/{ZONE}/instances"
+        waited(session, session.post(path, json=body(scheduling=limit)))
+        while (now := session.get(f"{path}/galena").json().get("status")) in ("RUNNING", "STOPPING"):
+            time.sleep(0.02)
+        assert now == state
+
+
+def test_a_token_expires() -> None:
+    clock = Hurried()
+    with serve(clock=clock) as hurried, signed_in(hurried) as session:
+        url = f"{hurried.compute}/projects/p1/zones"
+        assert session.get(url).status_code == 200
+        headers = {"Authorization": f"Bearer {session.credentials.token}"}
+        assert requests.get(url, headers=headers, timeout=30).status_code == 200
+        clock.ahead = 3601
+        assert refusal(requests.get(url, headers=headers, timeout=30)) == (401, "authError")
+
+
 # Everything else that is served
 
 
@@ -750,6 +807,9 @@ def test_firewalls_are_made_changed_and_removed(google: AuthorizedSession, url: 
         1000,
         "INGRESS",
     )
+    anybody = {"name": "ping", "allowed": [{"IPProtocol": "icmp"}]}
+    waited(google, google.post(firewalls, json=anybody))
+    assert google.get(f"{firewalls}/ping").json()["sourceRanges"] == ["0.0.0.0/0"]
     names = [item["name"] for item in google.get(firewalls).json()["items"]]
     assert "gpumesh-ssh" in names
     assert "default-allow-ssh" in names
