@@ -66,9 +66,8 @@ class ContainerBackend:
     async def open(self) -> None:
         await self._remove_leftovers()
         await self._learn_addresses()
-        for image in {_DEFAULT_IMAGE}:
-            if not await self._docker("image", "ls", "--quiet", image):
-                raise BackendError(f"the image {image} is missing; run tools/host-image")
+        if not await self._docker("image", "ls", "--quiet", _DEFAULT_IMAGE):
+            raise BackendError(f"the image {_DEFAULT_IMAGE} is missing; run tools/host-image")
 
     async def close(self) -> None:
         if self._watcher:
@@ -78,7 +77,8 @@ class ContainerBackend:
         self._addresses.clear()
         self._running.clear()
         await self._remove_leftovers()
-        if not await self._docker("ps", "--all", "--quiet", f"--filter=network={self.network}"):
+        others = await self._docker("ps", "--all", "--quiet", f"--filter=network={self.network}", check=False)
+        if not others:
             await self._docker("network", "rm", self.network, check=False)
 
     async def _remove_leftovers(self) -> None:
