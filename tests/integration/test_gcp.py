@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import clock, errors, spec, spec_file
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.firstboot import FirstBoot
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.machines import Instance, State
-from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers import KINDS, gcp
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers import KINDS, gcp, gcp_wire
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.base import Operation, Progress
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.gcp_models import (
     GcpMachine,
@@ -358,6 +360,7 @@ def test_the_module_makes_one_machine_of_a_request_whose_answers_are_all_lost(
         ({"type": None, "gpu": None}, "type must be given"),
         ({"zone": "us-centrl1-c"}, "did you mean us-central1-c"),
         ({"name": "../../x"}, "pattern"),
+        ({"name": "../../x", "type": None, "gpu": None, "state": "absent"}, "pattern"),
         ({"fleet": "No Fleet"}, "fleet"),
     ],
 )
@@ -383,3 +386,31 @@ def test_the_module_leaves_foreign_instances_alone(run: Run, server: Sandbox) ->
     result = run(state="absent")
     assert result["failed"] and result["failure"]["kind"] == "Conflict"
     assert len(server.machines()) == 1
+
+
+@pytest.mark.docker
+def test_the_startup_script_makes_the_account_once_and_never_again() -> None:
+    script = gcp_wire.startup_script(FirstBoot("admin", ("ssh-ed25519 AAAA o'neil", "ssh-rsa BBBB two")))
+    steps = """
+        set -e
+        rm -f /usr/bin/cloud-init
+        cat > /script
+        sh /script
+        cat /home/admin/.ssh/authorized_keys
+        stat -c '%U %a' /home/admin/.ssh /home/admin/.ssh/authorized_keys
+        visudo -cq && su admin -c 'sudo -n id -u'
+        echo mine > /home/admin/.ssh/authorized_keys
+        sh /script
+        cat /home/admin/.ssh/authorized_keys
+    """
+    command = ["docker", "run", "--rm", "-i", "--entrypoint", "sh", "gpumesh/host:debian-13", "-c", steps]
+    done = subprocess.run(command, input=script, text=True, capture_output=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "ssh-ed25519 AAAA o'neil",
+        "ssh-rsa BBBB two",
+        "admin 700",
+        "admin 600",
+        "0",
+        "mine",
+    ]

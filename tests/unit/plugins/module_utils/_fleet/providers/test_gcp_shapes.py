@@ -9,7 +9,7 @@ from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers imp
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-CUSTOM = ("custom-8-30720", "n1-custom-4-16384", "custom-96-638976", "e2-custom-4-8192")
+CUSTOM = ("custom-8-30720", "custom-8-131072-ext", "n1-custom-4-16384", "custom-96-638976", "e2-custom-4-8192")
 TYPES = (*shapes.machine_types(), *CUSTOM, "c4-standard-8", "t2d-standard-4")
 
 # Written out once more, apart from the code's own table: rows of Google's page "GPU machine types".
@@ -49,6 +49,7 @@ def allowed(machine_type: str, model: str, count: int) -> bool:
 @example("n1-standard-8", "a100", 1)
 @example("n1-highmem-96", "v100", 8)
 @example("custom-96-638976", "t4", 4)
+@example("custom-8-131072-ext", "p100", 1)
 def test_a_gpu_is_accepted_exactly_where_the_table_has_it(machine_type: str, model: str, count: int) -> None:
     problem = shapes.check(machine_type, model, count)
     assert (problem is None) == allowed(machine_type, model, count), problem
@@ -136,6 +137,7 @@ def test_every_type_there_is_passes(machine_type: str) -> None:
         ("custom-98-98304", "1 vCPU or an even number"),
         ("custom-4-1000", "a multiple of 256 MB"),
         ("custom-2-99840", "2048 to 13312 MB"),
+        ("custom-4-6272", "a multiple of 256 MB"),
         ("custom-2-0", "a multiple of 256 MB"),
         ("e2-custom-0-1024", "it has no vCPU"),
         ("custom-big", "write custom-<vCPUs>-<MB of memory>"),
