@@ -29,7 +29,7 @@ _SECONDS = 120
 _AT_ONCE = 4
 """Machines booted at the same time; more only compete for the processor."""
 _OPTIONS = (
-    "--cgroupns=host", "--cap-add=SYS_ADMIN", "--cap-add=NET_ADMIN", "--cap-add=NET_RAW",
+    "--pull=never", "--cgroupns=host", "--cap-add=SYS_ADMIN", "--cap-add=NET_ADMIN", "--cap-add=NET_RAW",
     "--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined",
     # Lets a Docker engine inside write its net.* settings under /proc/sys.
     "--security-opt=systempaths=unconfined",
