@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the chain leaves: hosts seen over SSH and through the sandbox's ground truth, not through Ansible's reports."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+import testinfra
+from testinfra.host import Host
+
+ROOT = Path(__file__).parents[3]
+FLEET = ROOT / "molecule/chain/fleet.yml"
+STATE = ROOT / ".cache/chain"
+SANDBOX = "http://127.0.0.1:8481"
+ENABLED = ("onyx", "opal")
+
+
+def truth(path: str) -> Any:
+    """What the sandbox knows, whatever its clouds' APIs say."""
+    with urllib.request.urlopen(f"{SANDBOX}/admin/{path}", timeout=30) as answer:
+        return json.load(answer)
+
+
+def inventory() -> dict[str, Any]:
+    """What ansible-inventory prints of the fleet."""
+    done = subprocess.run(
+        ["ansible-inventory", "-i", str(FLEET), "--list"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    return dict(json.loads(done.stdout))
+
+
+@pytest.fixture(scope="module", params=ENABLED)
+def machine(request: pytest.FixtureRequest) -> Host:
+    """One machine, over the connection the inventory describes."""
+    return testinfra.get_host(f"ansible://{request.param}?ansible_inventory={FLEET}")
+
+
+def test_exactly_the_enabled_machines_exist() -> None:
+    assert sorted(machine["hostname"] for machine in truth("machines")["machines"]) == sorted(ENABLED)
+
+
+def test_the_inventory_tells_running_from_disabled() -> None:
+    found = inventory()
+    assert sorted(found["running"]["hosts"]) == sorted(ENABLED)
+    assert found["disabled"]["hosts"] == ["ruby"]
+    assert "hosts" not in found.get("missing", {})
+
+
+def test_a_machine_is_what_was_declared(machine: Host) -> None:
+    distribution = {"onyx": "13", "opal": "12"}[machine.backend.host]
+    assert machine.system_info.release.split(".")[0] == distribution
+    assert machine.check_output("hostname") == machine.backend.host
+
+
+def test_no_machine_still_shows_its_planted_host_key() -> None:
+    """The key in the user data may be known to others; what onyx shows must be another, and the label must say so."""
+    request = urllib.request.Request(
+        f"{SANDBOX}/hetzner/v1/servers?name=onyx",
+        headers={"Authorization": f"Bearer {os.environ['HCLOUD_TOKEN']}"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        [server] = json.load(answer)["servers"]
+    assert server["labels"]["gpumesh-hostkey"].startswith("own.")
+    assert "gpumesh-hostkey-next" not in server["labels"]
+
+
+def test_known_hosts_has_just_the_keys_the_machines_show() -> None:
+    known = [line.split(" ", 1) for line in (STATE / "known_hosts").read_text().splitlines() if line and line[0] != "#"]
+    hosts = inventory()["_meta"]["hostvars"]
+    for name in ENABLED:
+        match = re.search(r"HostKeyAlias=(\S+)", hosts[name]["ansible_ssh_common_args"])
+        assert match
+        scan = subprocess.run(
+            ["ssh-keyscan", hosts[name]["ansible_host"]], check=True, capture_output=True, text=True
+        ).stdout
+        shown = {line.split(" ", 1)[1] for line in scan.splitlines() if line and line[0] != "#"}
+        trusted = {key.strip() for alias, key in known if alias == match[1].strip("'")}
+        assert trusted
+        assert trusted <= shown
+
+
+def test_every_layer_left_its_facts(machine: Host) -> None:
+    facts = json.loads(machine.check_output("sudo cat /etc/ansible/facts.d/gpumesh.fact"))
+    assert {"base", "docker"} <= set(facts["layers"])
+
+
+def test_ssh_takes_keys_and_nothing_else(machine: Host) -> None:
+    effective = machine.check_output("sudo sshd -T").splitlines()
+    assert "passwordauthentication no" in effective
+    assert "permitrootlogin no" in effective
+
+
+def test_docker_runs_a_container(machine: Host) -> None:
+    machine.check_output("sudo sh -c 'tar -C / -c bin/busybox | docker import - chain-test'")
+    assert machine.check_output("sudo docker run --rm --network none chain-test /bin/busybox echo up") == "up"
