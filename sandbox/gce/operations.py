@@ -88,20 +88,25 @@ async def _run(
     instance: Instance | None,
     doomed: OperationError | None,
 ) -> None:
-    await world.clock.sleep(seconds * _PENDING_SHARE)
-    async with instance.lock if instance else asyncio.Lock():
-        operation.resource |= {"status": "RUNNING", "startTime": timestamp(world)}
-        error = doomed
-        try:
+    try:
+        await world.clock.sleep(seconds * _PENDING_SHARE)
+        async with instance.lock if instance else asyncio.Lock():
+            operation.resource |= {"status": "RUNNING", "startTime": timestamp(world)}
+            error = doomed
             if doomed:
                 await world.clock.sleep(seconds * (1 - _PENDING_SHARE))
             else:
-                error = await work(seconds * (1 - _PENDING_SHARE))
-        except BackendError as failure:
-            error = OperationError("INTERNAL_ERROR", str(failure), 503)
-        if error and undo:
-            await undo()
-        finish(world, operation, error)
+                try:
+                    error = await work(seconds * (1 - _PENDING_SHARE))
+                except BackendError as failure:
+                    error = OperationError("INTERNAL_ERROR", str(failure), 503)
+            if error and undo:
+                await undo()
+    except Exception:
+        # A mistake of ours must not leave a client waiting; the log has the rest.
+        finish(world, operation, OperationError("INTERNAL_ERROR", "The sandbox itself has failed.", 503))
+        raise
+    finish(world, operation, error)
 
 
 def finish(world: World, operation: Operation, error: OperationError | None) -> None:

@@ -735,7 +735,10 @@ def test_a_limited_run_time_ends_by_itself(action: str, state: str | None) -> No
     with serve(clock=Hurried()) as hurried, signed_in(hurried) as session:
         path = f"{hurried.compute}/projects/p1/zones/{ZONE}/instances"
         waited(session, session.post(path, json=body(scheduling=limit)))
-        while (now := session.get(f"{path}/galena").json().get("status")) in ("RUNNING", "STOPPING"):
+        for _ in range(500):
+            now = session.get(f"{path}/galena").json().get("status")
+            if now == state:
+                break
             time.sleep(0.02)
         assert now == state
 
