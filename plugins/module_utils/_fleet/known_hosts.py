@@ -18,7 +18,7 @@ import re
 import tempfile
 from collections.abc import Callable, Collection, Mapping
 
-_KEY = re.compile(r"^[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,3}$")
+_KEY = re.compile(r"^(ssh-|ecdsa-sha2-|sk-)[a-z0-9@.-]+ AAAA[A-Za-z0-9+/]*={0,3}$")
 
 
 def alias(fleet: str, machine: str, instance_id: str) -> str:

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The whole line on little clouds: from a fleet file to machines and their host keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import errors, known_hosts, provision
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.firstboot import new_host_key
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.machines import (
+    FLEET_LABEL,
+    Instance,
+    State,
+)
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.base import Kind
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.spec import BaremetalMachine, MachineBase
+from ansible_collections.gpumesh.fleet.tests.little_cloud import FLEET, LittleCloud, PassingClock, kinds
+
+KEYS = {name: new_host_key().public for name in ("one", "two", "box")}
+
+
+class TalkingCloud(LittleCloud):
+    """A cloud that tells host keys some time after a machine's start, and records those it is given."""
+
+    tells_after = 0.0
+    plants = False
+
+    def prepare(self, machines: Sequence[MachineBase]) -> Sequence[str]:
+        return ()
+
+    def host_keys(self, instance: Instance) -> tuple[str, ...]:
+        self.calls["host_keys"] += 1
+        current = self.objects[self._key(instance.name, instance.zone)]
+        if current.host_keys:
+            return current.host_keys
+        if self.fault("host_keys", instance.machine, instance.zone) == "lost":
+            raise errors.Unavailable("no answer")
+        return (KEYS["one"],) if not self.plants and self.clock.now() >= self.tells_after else ()
+
+    def publish_host_key(self, instance: Instance, key: str, *, planted: bool, pending: bool = False) -> None:
+        self.calls["publish"] += 1
+        current = self.objects[self._key(instance.name, instance.zone)]
+        keys = (*current.host_keys, key) if pending else (key,)
+        changed = replace(current, host_keys=keys, host_keys_planted=current.host_keys_planted and pending)
+        self.objects[self._key(instance.name, instance.zone)] = changed
+
+
+class Stage:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clock = PassingClock()
+        self.iron = TalkingCloud("iron", self.clock)
+        self.tin = TalkingCloud("tin", self.clock)
+        self.tin.plants = True
+        self.kinds = {
+            **kinds(self.iron),
+            **kinds(self.tin, plants=True),
+            "baremetal": Kind("baremetal", BaremetalMachine),
+        }
+        (folder / "key.pub").write_text(f"{KEYS['one']} somebody\n")
+
+    def declare(self, machines: dict[str, dict[str, Any]], **top: Any) -> None:
+        content = {
+            "plugin": "gpumesh.fleet.fleet",
+            "fleet": FLEET,
+            "defaults": {"ssh_keys": ["key.pub"]},
+            "known_hosts": "known/hosts",
+            "providers": {"iron": {}, "tin": {}},
+            "machines": {
+                name: {"provider": "iron", "type": "small", "enabled": True, **fields}
+                if fields.get("provider") != "baremetal"
+                else fields
+                for name, fields in machines.items()
+            },
+            **top,
+        }
+        (self.folder / "fleet.yml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def request(self, **options: Any) -> provision.Request:
+        return provision.Request(str(self.folder / "fleet.yml"), **options)
+
+    def run(self, **options: Any) -> provision.Report:
+        return provision.run(self.request(**options), self.kinds, {}, self.clock)
+
+    def apply(self, **options: Any) -> provision.Report:
+        return self.run(**{"carry_out": True, "approve": True, **options})
+
+    def record(self, key: str, *, announce: bool, machine: str = "ore", write: bool = True) -> bool:
+        return provision.record_host_keys(
+            self.request(),
+            self.kinds,
+            {},
+            self.clock,
+            host_keys={machine: key},
+            announce=announce,
+            write=write,
+        )
+
+    @property
+    def filed(self) -> dict[str, tuple[str, ...]]:
+        text = known_hosts.read(str(self.folder / "known" / "hosts"))
+        return {alias: known_hosts.filed(text, FLEET, alias) for alias in known_hosts.aliases(text, FLEET)}
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
+
+
+def test_planning_touches_nothing(stage: Stage) -> None:
+    stage.declare({"ore": {}})
+    report = stage.run()
+    assert report.changed and not stage.iron.truth() and not stage.filed
+    assert [outcome.status for outcome in report.outcomes] == ["would"]
+    assert report.to_json()["machines"]["ore"]["state"] == "missing"
+
+
+def test_what_was_shown_is_what_is_applied(stage: Stage) -> None:
+    stage.declare({"ore": {}})
+    shown = stage.run()
+    report = stage.run(carry_out=True, approved_digest=shown.plan.digest)
+    assert report.changed and report.table == shown.table and not report.errors
+    assert report.to_json()["machines"]["ore"]["state"] == "running"
+    again = stage.run(carry_out=True)
+    assert not again.changed and not again.plan.needs_approval
+
+
+def test_nothing_is_touched_without_consent(stage: Stage) -> None:
+    stage.declare({"ore": {}})
+    with pytest.raises(errors.ApprovalRequired):
+        stage.run(carry_out=True)
+    assert not stage.iron.truth() and not stage.iron.calls["create"]
+
+
+def test_nothing_is_touched_over_budget_whoever_approves(stage: Stage) -> None:
+    stage.declare({"ore": {}}, budget={"hourly_usd": 0.001})
+    assert "budget is 0.0010 USD" in (stage.run().refusal or "")
+    with pytest.raises(errors.BudgetExceeded):
+        stage.apply()
+    assert not stage.iron.calls["create"]
+
+
+def test_a_missing_key_file_is_found_before_anything_is_bought(stage: Stage) -> None:
+    stage.declare({"ore": {}}, defaults={"ssh_keys": ["gone.pub"]})
+    with pytest.raises(errors.InvalidRequest, match=r"gone\.pub"):
+        stage.apply()
+    assert not stage.iron.calls["create"]
+
+
+def test_failures_are_told_by_machine_and_the_others_go_on(stage: Stage) -> None:
+    stage.declare({"ore": {}, "zinc": {}})
+    stage.iron.fault = lambda verb, name, _zone: "quota" if (verb, name) == ("create", "ore") else None
+    report = stage.apply()
+    assert str(report.errors[0]).startswith("ore: here: not so many (QUOTA_EXCEEDED).")
+    assert report.to_json()["failures"][0]["machine"] == "ore" and report.changed
+    assert report.machines["zinc"]["state"] == "running"
+
+
+def test_a_cloud_named_and_not_used_only_warns(stage: Stage) -> None:
+    stage.declare({"ore": {}})
+    stage.tin.refuses = errors.AuthError("no token")
+    report = stage.apply()
+    assert not report.errors and report.warnings == ("tin: no token.",)
+
+
+class TestHostKeys:
+    def test_are_filed_for_every_machine(self, stage: Stage) -> None:
+        box = {"provider": "baremetal", "address": "192.0.2.1", "host_keys": [KEYS["box"]]}
+        stage.declare({"ore": {}, "zinc": {"provider": "tin"}, "box": box})
+        report = stage.apply()
+        ore = report.machines["ore"]["host_key_alias"]
+        assert stage.filed == {ore: (KEYS["one"],), "gpumesh-minerals-box-baremetal": (KEYS["box"],)}
+
+    def test_are_waited_for_after_a_start(self, stage: Stage) -> None:
+        stage.declare({"ore": {}})
+        stage.iron.tells_after = 40.0
+        report = stage.apply()
+        assert len(stage.filed) == 1 and not report.warnings and 40 <= stage.clock.now() < 45
+
+    def test_that_do_not_come_are_told(self, stage: Stage) -> None:
+        stage.declare({"ore": {}})
+        stage.iron.tells_after = 1000.0
+        report = stage.apply(key_timeout=30)
+        assert "host keys of ore are not published yet" in report.warnings[0] and not report.errors
+        stage.clock.sleep(1000)
+        assert stage.apply().changed and len(stage.filed) == 1
+
+    def test_are_asked_for_once(self, stage: Stage) -> None:
+        stage.declare({"ore": {}})
+        stage.apply()
+        stage.apply()
+        assert stage.iron.calls["host_keys"] == 1
+
+    def test_that_cannot_be_asked_for_are_told(self, stage: Stage) -> None:
+        stage.declare({"ore": {}})
+        stage.iron.fault = lambda verb, _name, _zone: "lost" if verb == "host_keys" else None
+        assert "not published yet" in stage.apply(key_timeout=5).warnings[0]
+
+    def test_of_machines_that_are_gone_are_dropped(self, stage: Stage) -> None:
+        stage.declare({"ore": {}, "zinc": {}})
+        stage.apply()
+        assert len(stage.filed) == 2
+        stage.apply(retire=["ore"])
+        assert [alias.split("-")[2] for alias in stage.filed] == ["zinc"]
+
+    def test_of_a_cloud_that_does_not_answer_stay(self, stage: Stage) -> None:
+        stage.declare({"ore": {}})
+        stage.apply()
+        stage.iron.refuses = errors.Unavailable("no answer")
+        assert stage.apply().errors and len(stage.filed) == 1
+        stage.iron.refuses, stage.iron.unreachable = None, ("here",)
+        assert stage.apply().errors and len(stage.filed) == 1
+
+    def test_of_a_machine_made_anew_have_a_name_of_their_own(self, stage: Stage) -> None:
+        stage.declare({"ore": {}})
+        stage.apply()
+        old = set(stage.filed)
+        stage.apply(retire=["ore"])
+        stage.apply()
+        assert len(stage.filed) == 1 and not old & set(stage.filed)
+
+
+class TestTheChangeOfHostKeys:
+    @pytest.fixture
+    def planted(self, stage: Stage) -> Stage:
+        stage.declare({"ore": {"provider": "tin"}})
+        stage.tin.put("ore", host_keys=(KEYS["one"],), host_keys_planted=True)
+        stage.apply()
+        assert set(stage.filed.values()) == {(KEYS["one"],)}
+        return stage
+
+    def test_trusts_both_in_between_and_one_at_the_end(self, planted: Stage) -> None:
+        assert planted.record(KEYS["two"], announce=True)
+        assert set(planted.filed.values()) == {tuple(sorted((KEYS["one"], KEYS["two"])))}
+        assert planted.record(KEYS["two"], announce=False)
+        assert set(planted.filed.values()) == {(KEYS["two"],)}
+        (ore,) = planted.tin.truth()
+        assert ore.host_keys == (KEYS["two"],) and not ore.host_keys_planted
+        assert not planted.apply().changed
+
+    def test_may_be_repeated_and_tells_that_nothing_changed(self, planted: Stage) -> None:
+        for announce in (True, False):
+            assert planted.record(KEYS["two"], announce=announce)
+            assert not planted.record(KEYS["two"], announce=announce)
+
+    def test_survives_a_run_of_another_control_machine_in_between(self, planted: Stage) -> None:
+        planted.record(KEYS["two"], announce=True)
+        (planted.folder / "known" / "hosts").unlink()
+        planted.apply()
+        assert set(planted.filed.values()) == {tuple(sorted((KEYS["one"], KEYS["two"])))}
+
+    def test_only_tells_in_check_mode(self, planted: Stage) -> None:
+        assert planted.record(KEYS["two"], announce=True, write=False)
+        assert set(planted.filed.values()) == {(KEYS["one"],)} and not planted.tin.calls["publish"]
+
+    def test_where_the_agent_publishes_is_only_filed(self, stage: Stage) -> None:
+        stage.declare({"ore": {}})
+        stage.apply()
+        assert stage.record(KEYS["two"], announce=False)
+        assert set(stage.filed.values()) == {(KEYS["two"],)} and not stage.iron.calls["publish"]
+
+    def test_of_a_machine_that_is_not_there_is_refused(self, stage: Stage) -> None:
+        stage.declare({"ore": {}})
+        with pytest.raises(errors.InvalidRequest, match="Provision it first"):
+            stage.record(KEYS["two"], announce=True)
+
+    def test_to_something_that_is_no_key_is_refused(self, planted: Stage) -> None:
+        with pytest.raises(errors.InvalidRequest, match="not a public SSH key"):
+            planted.record("two words too many", announce=True)
+
+    def test_in_a_cloud_that_does_not_answer_fails(self, planted: Stage) -> None:
+        planted.tin.refuses = errors.Unavailable("no answer")
+        with pytest.raises(errors.Unavailable):
+            planted.record(KEYS["two"], announce=True)
+
+
+def test_an_endpoint_on_this_machine_is_a_simulation(stage: Stage) -> None:
+    stage.declare({"ore": {}}, providers={"iron": {"endpoint": "http://127.0.0.1:8480/x"}, "tin": {}})
+    assert stage.run().simulated == ("iron",)
+    assert "SIMULATED (iron)" in stage.run().table[1]
+    assert stage.run(credentials={"tin": {"endpoint": "http://localhost:1"}}).simulated == ("iron", "tin")
+    stage.declare({"ore": {}}, providers={"iron": {"endpoint": "https://proxy.example/x"}, "tin": {}})
+    assert stage.run().simulated == ()
+
+
+def test_instances_of_other_fleets_are_not_ours(stage: Stage) -> None:
+    stage.declare({"ore": {}})
+    foreign = stage.iron.put("theirs", state=State.RUNNING, labels={FLEET_LABEL: "other"})
+    stage.apply(retire=["all"])
+    assert stage.iron.truth() == [foreign]
