@@ -9,7 +9,13 @@ from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers imp
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-CUSTOM = ("custom-8-30720", "custom-8-131072-ext", "n1-custom-4-16384", "custom-96-638976", "e2-custom-4-8192")
+CUSTOM = (
+    "custom-8-30720",
+    "custom-8-131072-ext",
+    "n1-custom-4-16384",
+    "custom-96-638976",
+    "e2-custom-4-8192",
+)
 TYPES = (*shapes.machine_types(), *CUSTOM, "c4-standard-8", "t2d-standard-4")
 
 # Written out once more, apart from the code's own table: rows of Google's page "GPU machine types".
