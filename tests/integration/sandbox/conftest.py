@@ -10,9 +10,12 @@ from pathlib import Path
 import hcloud
 import pytest
 import requests
+from google.auth.transport.requests import AuthorizedSession
 
 from sandbox.testing import Sandbox, serve
 from tests.integration.sandbox.contract import Contract, patched_hetzner
+from tests.integration.sandbox.gce_client import ZONE, signed_in
+from tests.integration.sandbox.google_contract import GoogleContract, load
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +54,33 @@ def hetzner_contract(root: Path) -> Contract:
     if not path.exists():
         pytest.skip(f"the API description is not here: {path}")
     return Contract(patched_hetzner(json.loads(path.read_text())), "/hetzner/v1")
+
+
+@pytest.fixture(scope="session")
+def contract() -> GoogleContract:
+    """The whole discovery document of Compute Engine."""
+    return GoogleContract(load())
+
+
+@pytest.fixture
+def google(sandbox: Sandbox, contract: GoogleContract) -> Iterator[AuthorizedSession]:
+    """google-auth's session; at the end every exchange must have kept to the document."""
+    problems: list[str] = []
+
+    def check(response: requests.Response, **_: object) -> None:
+        problems.extend(contract.problems(response.request, response))
+
+    with signed_in(sandbox) as session:
+        session.hooks["response"].append(check)
+        yield session
+    assert problems == []
+
+
+@pytest.fixture
+def url(sandbox: Sandbox) -> str:
+    return f"{sandbox.compute}/projects/gpumesh-sandbox"
+
+
+@pytest.fixture
+def zone(url: str) -> str:
+    return f"{url}/zones/{ZONE}"
