@@ -293,7 +293,8 @@ def test_firewalls_are_made_changed_and_removed(google: AuthorizedSession, url: 
 def test_operations_and_networks_are_listed(google: AuthorizedSession, url: str, zone: str) -> None:
     make(google, zone)
     rule = {"name": "x", "allowed": [{"IPProtocol": "icmp"}]}
-    waited(google, google.post(f"{url}/global/firewalls", json=rule))
+    done = waited(google, google.post(f"{url}/global/firewalls", json=rule))
+    assert google.get(done["selfLink"]).json() == done
     newest = {"orderBy": "creationTimestamp desc", "filter": "(operationType = insert) (status = DONE)"}
     assert len(google.get(f"{zone}/operations", params=newest).json()["items"]) == 1
     assert len(google.get(f"{url}/global/operations").json()["items"]) == 1

@@ -162,6 +162,8 @@ def test_what_does_not_exist_is_not_found(
     assert refusal(google.get(f"{url}/global/firewalls/none")) == (404, "notFound")
     assert refusal(google.post(f"{zone}/operations/none/wait")) == (404, "notFound")
     assert refusal(google.get(f"{zone}/machineTypes/none")) == (404, "notFound")
+    region = f"{url}/regions/us-central1/operations/none"
+    assert refusal(google.get(region)) == refusal(google.post(f"{region}/wait")) == (404, "notFound")
     other = requests.get(f"{sandbox.compute}/projects/p/nothing", timeout=30)
     assert (other.status_code, other.headers["Content-Type"].split(";")[0]) == (404, "text/html")
 
