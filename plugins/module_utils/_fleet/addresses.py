@@ -21,7 +21,7 @@ _SIXPLANE_NODE_BITS = 80
 
 
 def _number(value: str, digits: int, what: str) -> int:
-    if not isinstance(value, str) or not re.fullmatch(f"[0-9a-fA-F]{{{digits}}}", value, re.ASCII):
+    if not isinstance(value, str) or not re.fullmatch(f"[0-9a-fA-F]{{{digits}}}", value):
         raise ValueError(f"{what} has {digits} hexadecimal digits")
     return int(value, 16)
 

@@ -98,6 +98,7 @@ class HostVars(TypedDict, total=False):
     fleet_instance: CloudInstance | None
     fleet_mesh_member: MeshMember | None
     fleet_stale: bool
+    fleet_host_key_planted: bool
     ansible_host: str
     ansible_user: str
     ansible_port: int
@@ -226,6 +227,7 @@ class _Builder:
             "fleet_instance": _instance_facts(instance) if instance else None,
             "fleet_mesh_member": _member_facts(member) if member else None,
             "fleet_stale": machine.provider in self._stale,
+            "fleet_host_key_planted": instance is not None and instance.host_keys_planted,
         }
         online = member is not None and member.authorized and bool(member.online)
         if address := (mesh_ip if online and mesh_ip else public_ip):

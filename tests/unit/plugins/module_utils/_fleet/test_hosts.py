@@ -164,6 +164,12 @@ def test_the_variables_of_a_running_machine() -> None:
     assert set(variables) <= set(hosts.HostVars.__annotations__)
 
 
+def test_a_planted_host_key_is_told_from_the_machines_own() -> None:
+    assert build(instance(host_keys_planted=True))["cinnabar"].variables["fleet_host_key_planted"] is True
+    assert build(instance())["cinnabar"].variables["fleet_host_key_planted"] is False
+    assert build()["cinnabar"].variables["fleet_host_key_planted"] is False
+
+
 def test_an_unknown_price_is_null_and_never_zero() -> None:
     assert build(instance())["cinnabar"].variables["fleet_hourly_usd"] is None
     assert build(instance(price=Price(Decimal(1), "XXX")))["cinnabar"].variables["fleet_hourly_usd"] is None

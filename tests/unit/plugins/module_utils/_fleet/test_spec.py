@@ -35,6 +35,7 @@ class CloudyMachine(spec.CloudMachine):
 
 class CloudySettings(spec.ProviderSettings):
     token: SecretStr | None = None
+    door: SecretStr | None = None
     project: str | None = None
 
 
@@ -369,6 +370,8 @@ def test_a_required_value_from_an_environment_that_lacks_it() -> None:
         "{token: 918273645546372819, endpoint: x}",
         "{token: [s3cret-918273645546372819]}",
         "{tokn: s3cret-918273645546372819}",
+        "{door: 918273645546372819}",
+        "{door: {a: s3cret-918273645546372819}}",
         "{token: s3cret-918273645546372819, project: {a: s3cret-918273645546372819}}",
         "{token: s3cret-918273645546372819: x}",
         "{token: *s3cret-918273645546372819}",
@@ -381,7 +384,7 @@ def test_a_required_value_from_an_environment_that_lacks_it() -> None:
 def test_no_message_holds_a_secret(block: str) -> None:
     text = "\n".join(str(problem) for problem in problems(fleet("  a: {provider: cloudy}\n", cloudy=block)))
     assert "918273645546372819" not in text
-    mesh = f"mesh: {{network: db4344343b14b903, controller: central_v1, {block.lstrip('{')}\n"
+    mesh = f"mesh: {{network: db4344343b14b903, controller: central_v1, {block.removeprefix('{')}\n"
     text = "\n".join(str(problem) for problem in problems(fleet("  a: {provider: cloudy}\n", top=mesh)))
     assert "918273645546372819" not in text
 
