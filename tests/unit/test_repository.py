@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.plugins.loader import fragment_loader
+from ansible.utils.plugin_docs import get_docstring
 
 ROOT = Path(__file__).parent.parent.parent
 REQUIREMENTS = ("meta/ee-requirements.txt", "requirements.txt", "requirements-dev.txt")
@@ -118,7 +120,7 @@ def test_the_action_groups_are_those_that_the_modules_name() -> None:
     groups: dict[str, list[str]] = yaml.safe_load((ROOT / "meta/runtime.yml").read_text())["action_groups"]
     named: dict[str, set[str]] = {}
     for module in MODULES:
-        document: dict[str, Any] = yaml.safe_load(documentation(module)["DOCUMENTATION"])
+        document: dict[str, Any] = get_docstring(str(module), fragment_loader, plugin_type="module")[0]
         membership = document.get("attributes", {}).get("action_group", {}).get("membership", [])
         for group in membership:
             named.setdefault(group.removeprefix("gpumesh.fleet."), set()).add(module.stem)
