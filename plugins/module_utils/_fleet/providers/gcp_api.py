@@ -74,6 +74,13 @@ class _TokenRequest(google.auth.transport.Request):  # type: ignore[misc]
     def __init__(self, session: requests.Session) -> None:
         self._request = google.auth.transport.requests.Request(session)
 
+    def __deepcopy__(self, memo: object) -> _TokenRequest:
+        """Refuse, so that google-auth does not ask iamcredentials.googleapis.com for a region hint.
+
+        It does so in a thread of its own with a copy of this, wherever the token came from, a proxy or a sandbox.
+        """
+        raise TypeError("a connection to the token service is not for copying")
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         answer = self._request(*args, **kwargs)
         if answer.status in _TRANSIENT:

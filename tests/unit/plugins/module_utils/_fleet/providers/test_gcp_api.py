@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,6 +170,25 @@ def test_netrc_does_not_replace_the_token(tmp_path: Path, monkeypatch: pytest.Mo
     with cloud(tmp_path, found) as google:
         ask(google)
     assert google.requests[0].headers["authorization"] == "Bearer ya29.token-number-1"
+
+
+def test_nobody_but_the_named_endpoints_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """google-auth would like to ask iamcredentials.googleapis.com in a thread of its own, whoever gave the token."""
+    asked: set[str] = set()
+    resolve = socket.getaddrinfo
+
+    def note(host: str, *args: Any, **kwargs: Any) -> Any:
+        asked.add(host)
+        return resolve(host, *args, **kwargs)
+
+    before = set(threading.enumerate())
+    monkeypatch.setattr(socket, "getaddrinfo", note)
+    with cloud(tmp_path, found) as google:
+        ask(google)
+        for thread in set(threading.enumerate()) - before:
+            if isinstance(thread, threading.Thread) and "Boundary" in type(thread).__name__:
+                thread.join(10)
+    assert asked == {"127.0.0.1"}
 
 
 def test_overrides_take_the_place_of_the_file(tmp_path: Path) -> None:
