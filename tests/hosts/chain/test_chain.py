@@ -31,7 +31,11 @@ def truth(path: str) -> Any:
 def inventory() -> dict[str, Any]:
     """What ansible-inventory prints of the fleet."""
     done = subprocess.run(
-        ["ansible-inventory", "-i", str(FLEET), "--list"], cwd=ROOT, check=True, capture_output=True, text=True
+        ["ansible-inventory", "-i", str(FLEET), "--list"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return dict(json.loads(done.stdout))
 
@@ -72,7 +76,11 @@ def test_no_machine_still_shows_its_planted_host_key() -> None:
 
 
 def test_known_hosts_has_just_the_keys_the_machines_show() -> None:
-    known = [line.split(" ", 1) for line in (STATE / "known_hosts").read_text().splitlines() if line and line[0] != "#"]
+    known = [
+        line.split(" ", 1)
+        for line in (STATE / "known_hosts").read_text().splitlines()
+        if line and line[0] != "#"
+    ]
     hosts = inventory()["_meta"]["hostvars"]
     for name in ENABLED:
         match = re.search(r"HostKeyAlias=(\S+)", hosts[name]["ansible_ssh_common_args"])
