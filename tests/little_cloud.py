@@ -189,7 +189,7 @@ class LittleCloud:
                 labels=machine.labels,
             )
             late = {
-                "late": errors.OperationFailed("it broke"),
+                "late": self.late or errors.OperationFailed("it broke"),
                 "late_stockout": errors.OutOfStock("none left"),
             }
             return self._begin("create", made, fault, late.get(fault or ""))

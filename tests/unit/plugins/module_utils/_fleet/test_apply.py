@@ -11,9 +11,17 @@ from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import errors
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.apply import Outcome, apply, would
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.changes import Plan
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.live import look
-from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.machines import FLEET_LABEL, State
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.machines import (
+    FLEET_LABEL,
+    Instance,
+    State,
+)
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.quotes import LiveQuotes
-from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.spec import FleetSpec, ProviderSettings
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.spec import (
+    FleetSpec,
+    MachineBase,
+    ProviderSettings,
+)
 from ansible_collections.gpumesh.fleet.tests.little_cloud import (
     Killed,
     LittleCloud,
@@ -112,12 +120,14 @@ def test_what_would_be_done_has_the_form_of_what_was_done(stage: Stage) -> None:
 
 def test_every_verb(stage: Stage) -> None:
     stage.iron.put("asleep", state=State.STOPPED)
-    stage.iron.put("dozing", state=State.STOPPING)
+    stage.iron.seconds = 30
+    stage.iron.stop(stage.iron.put("dozing"))
     stage.iron.put("surplus")
     stage.iron.put("idle")
     stage.iron.put("mislabelled", labels={"team": "old", "theirs": "x"})
     spec = fleet(
         machine("asleep"),
+        machine("dozing"),
         machine("surplus", enabled=False),
         machine("idle", enabled=False, disabled="stopped"),
         machine("mislabelled", labels={"team": "new"}),
@@ -126,13 +136,14 @@ def test_every_verb(stage: Stage) -> None:
     outcomes = stage.run(spec)
     assert {name: (o.action, o.status) for name, o in outcomes.items()} == {
         "asleep": ("start", "ok"),
+        "dozing": ("start", "ok"),
         "surplus": ("delete", "ok"),
         "idle": ("stop", "ok"),
         "mislabelled": ("change", "ok"),
         "fresh": ("create", "ok"),
     }
     truth = stage.truth()
-    assert truth["idle"][1] is State.STOPPED and "surplus" not in truth and truth["dozing"]
+    assert truth["idle"][1] is State.STOPPED and "surplus" not in truth
     labels = {i.machine: i.labels for i in stage.iron.truth()}["mislabelled"]
     assert labels["team"] == "new" and labels["theirs"] == "x" and labels[FLEET_LABEL]
 
@@ -211,11 +222,19 @@ class TestOneRequestOfDoubtfulFate:
         assert isinstance(outcome.error, errors.Unavailable) and not stage.truth()
 
     def test_and_then_a_stockout_is_looked_into(self, stage: Stage) -> None:
-        answers = iter(["unanswered", "stockout", None])
-        stage.tin.fault = lambda verb, _machine, _zone: next(answers) if verb == "create" else None
-        # The answer to the first request is lost and so is the look after it, which the lock stands for.
+        class Slow(LittleCloud):
+            """Carries a request out some time after it failed to answer it."""
+
+            def find(self, machine: MachineBase, zone: str) -> Instance | None:
+                found = super().find(machine, zone)
+                return found if self.calls["create"] > 1 else None
+
+        stage.tin = Slow("tin", stage.clock, names_per_zone=True)
+        answers = iter(["unanswered", "stockout"])
+        stage.tin.fault = lambda verb, _machine, _zone: next(answers, None) if verb == "create" else None
         outcome = stage.run(fleet(machine("ore", provider="tin", fallbacks=("there",))))["ore"]
         assert outcome.status == "ok" and stage.truth() == {"ore": RUNNING}
+        assert stage.tin.calls["create"] == 2
 
 
 def test_a_create_that_fails_late_leaves_nothing_behind(stage: Stage) -> None:
@@ -280,6 +299,23 @@ class TestWaiting:
         stage.iron.put("ore", state=State.CREATING)
         outcome = stage.run(fleet(machine("ore")), wait_timeout=60)["ore"]
         assert isinstance(outcome.error, errors.WaitTimeout) and "last seen CREATING" in str(outcome.error)
+
+    def test_ends_when_the_machine_is_gone(self, stage: Stage) -> None:
+        stage.iron.put("ore", state=State.CREATING)
+        stage.iron.fault = lambda verb, _m, _z: stage.iron.objects.clear() if verb == "find" else None
+        error = stage.run(fleet(machine("ore")))["ore"].error
+        assert isinstance(error, errors.NotFound) and "not in here any more" in str(error)
+
+    def test_ends_when_the_machine_will_not_start(self, stage: Stage) -> None:
+        ore = stage.iron.put("ore", state=State.CREATING)
+
+        def stops(verb: str, _machine: str, _zone: str) -> None:
+            if verb == "find":
+                stage.iron._set(ore, State.STOPPED)
+
+        stage.iron.fault = stops
+        error = stage.run(fleet(machine("ore")))["ore"].error
+        assert error and "did not start" in str(error) and 20 <= stage.clock.now() < 30
 
     def test_bears_a_cloud_that_is_away_for_a_while(self, stage: Stage) -> None:
         stage.iron.fault = lambda verb, _m, _z: "lost" if verb == "poll" and stage.clock.now() < 20 else None

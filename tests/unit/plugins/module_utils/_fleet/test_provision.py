@@ -196,6 +196,12 @@ class TestHostKeys:
         stage.apply()
         assert stage.iron.calls["host_keys"] == 1
 
+    def test_of_a_machine_that_has_run_for_long_are_not_waited_for(self, stage: Stage) -> None:
+        stage.declare({"ore": {}})
+        stage.iron.put("ore")
+        stage.iron.tells_after = 1000.0
+        assert stage.apply().warnings and stage.clock.now() == 0
+
     def test_that_cannot_be_asked_for_are_told(self, stage: Stage) -> None:
         stage.declare({"ore": {}})
         stage.iron.fault = lambda verb, _name, _zone: "lost" if verb == "host_keys" else None
