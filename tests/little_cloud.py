@@ -101,6 +101,7 @@ class LittleCloud:
     hourly: Decimal = Decimal("0.01")
     stopped_hourly: Decimal = Decimal("0.01")
     unreachable: tuple[str, ...] = ()
+    simulated: bool = False
     refuses: errors.FleetError | None = None
     late: errors.FleetError | None = None
     objects: dict[tuple[str, str], Instance] = field(default_factory=dict)
@@ -156,6 +157,7 @@ class LittleCloud:
                     if self._hidden.get(key, 0.0) <= now and i.zone not in self.unreachable
                 ),
                 self.unreachable,
+                self.simulated,
             )
 
     def find(self, machine: MachineBase, zone: str) -> Instance | None:

@@ -12,7 +12,7 @@ from ansible.errors import AnsibleFilterError
 from ..module_utils._fleet import status_table
 
 
-def fleet_table(variables: Any, hosts: Any, simulated: Sequence[str] = ()) -> list[str]:
+def fleet_table(variables: Any, hosts: Any) -> list[str]:
     """One line a machine, and what they cost together."""
     if not isinstance(variables, Mapping):
         raise AnsibleFilterError("fleet_table: give it hostvars")
@@ -20,7 +20,7 @@ def fleet_table(variables: Any, hosts: Any, simulated: Sequence[str] = ()) -> li
         raise AnsibleFilterError("fleet_table: name the hosts in a list, such as groups['fleet']")
     if absent := [host for host in hosts if host not in variables]:
         raise AnsibleFilterError(f"fleet_table: no host is named {', '.join(map(str, absent))}")
-    return status_table.lines(variables, [str(host) for host in hosts], simulated=simulated)
+    return status_table.lines(variables, [str(host) for host in hosts])
 
 
 class FilterModule:

@@ -285,7 +285,7 @@ table:
   type: list
   elements: str
 simulated:
-  description: Providers that are a sandbox on this machine and no real clouds.
+  description: Providers that say of themselves that they are a sandbox and no real cloud.
   returned: when planned or applied
   type: list
   elements: str

@@ -6,11 +6,9 @@ This file is private to the gpumesh.fleet collection.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -143,7 +141,7 @@ def run(request: Request, kinds: Mapping[str, Kind], environ: Mapping[str, str],
     )
     unused = {provider: error for provider, error in seen.sick.items() if not _wanted(spec, provider)}
     warnings = [*made.warnings, *(f"{provider}: {error}" for provider, error in unused.items())]
-    simulated = _simulated(spec, request.credentials)
+    simulated = tuple(sorted(name for name, listing in seen.listings.items() if listing.simulated))
     if not request.carry_out:
         refusal = _refusal(made, spec)
         machines = _machines(spec, seen.instances)
@@ -303,21 +301,6 @@ def _machines(spec: FleetSpec, instances: Sequence[Instance]) -> dict[str, dict[
             "host_key_planted": instance.host_keys_planted,
         }
     return found
-
-
-def _simulated(spec: FleetSpec, credentials: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """Providers whose API is on this very machine: a sandbox, whatever it answers."""
-    named = {name: block.endpoint for name, block in spec.providers.items()}
-    named |= {name: given["endpoint"] for name, given in credentials.items() if given.get("endpoint")}
-    return tuple(sorted(name for name, endpoint in named.items() if endpoint and _is_loopback(endpoint)))
-
-
-def _is_loopback(endpoint: str) -> bool:
-    host = urlsplit(endpoint).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _total(total: Total) -> dict[str, Any]:

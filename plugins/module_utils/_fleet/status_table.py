@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .text_table import aligned
@@ -29,21 +29,19 @@ _ORDER = (
 _COSTLESS = frozenset({"missing", "disabled", "unmanaged", "external"})
 
 
-def lines(
-    variables: Mapping[str, Mapping[str, Any]], hosts: Sequence[str], *, simulated: Collection[str] = ()
-) -> list[str]:
+def lines(variables: Mapping[str, Mapping[str, Any]], hosts: Sequence[str]) -> list[str]:
     """The table.
 
     Args:
         variables: of each host.
         hosts: whom to show, in that order.
-        simulated: providers that are no real clouds.
     """
     results = {host: _layers(variables[host]) for host in hosts}
     named = {layer for found in results.values() for layer in found}
     layers = [*(layer for layer in _ORDER if layer in named), *sorted(named - set(_ORDER))]
     rows = [["machine", "provider", "state", "address", *layers, "USD/hour"]]
-    total, unknown = 0.0, 0
+    hourly_total = monthly_total = 0.0
+    unknown = 0
     marked = False
     for host in hosts:
         its = variables[host]
@@ -51,10 +49,11 @@ def lines(
         hourly = its.get("fleet_hourly_usd")
         charged = hourly is not None or state not in _COSTLESS
         if hourly is not None:
-            total += float(hourly)
+            hourly_total += float(hourly)
+            monthly_total += float(its.get("fleet_monthly_usd") or 0.0)
         elif charged:
             unknown += 1
-        is_simulated = provider in simulated
+        is_simulated = bool(its.get("fleet_simulated"))
         marked = marked or is_simulated
         rows.append(
             [
@@ -66,7 +65,7 @@ def lines(
                 "-" if not charged else "unknown" if hourly is None else f"{float(hourly):.4f}",
             ]
         )
-    known = f"{total:.4f} USD per hour, {total * 730:.2f} USD per month of 730 hours"
+    known = f"{hourly_total:.4f} USD per hour, {monthly_total:.2f} USD per month"
     table = aligned(rows, right=(len(rows[0]) - 1,))
     return [
         *table,

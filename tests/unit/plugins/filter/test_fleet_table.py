@@ -19,7 +19,8 @@ def fleet_table(*args: Any, **options: Any) -> list[str]:
 
 def test_it_makes_lines() -> None:
     assert fleet_table(HOSTVARS, ["agate"])[1] == "agate    hetzner   running  -          0.0100"
-    assert "SIMULATED" in "".join(fleet_table(HOSTVARS, ["agate"], simulated=["hetzner"]))
+    simulated = {"agate": {**HOSTVARS["agate"], "fleet_simulated": True}}
+    assert "SIMULATED" in "".join(fleet_table(simulated, ["agate"]))
 
 
 def test_an_empty_fleet_is_no_fault() -> None:

@@ -210,7 +210,10 @@ class TestOneRequestOfDoubtfulFate:
     def test_of_any_verb_is_seen_through(self, stage: Stage, kind: str, verb: str) -> None:
         stage.iron.put("ore", state=State.STOPPED if verb == "start" else State.RUNNING)
         stage.iron.fault = once(kind, verb)
-        wish = {"stop": {"enabled": False, "disabled": "stopped"}, "delete": {"enabled": False}}
+        wish: dict[str, dict[str, Any]] = {
+            "stop": {"enabled": False, "disabled": "stopped"},
+            "delete": {"enabled": False},
+        }
         spec = fleet(machine("ore", labels={"a": "b"} if verb == "change" else {}, **wish.get(verb, {})))
         outcome = stage.run(spec)["ore"]
         assert (outcome.action, outcome.status) == (verb, "ok"), outcome.error

@@ -113,6 +113,7 @@ def test_the_fleet_at_the_end_of_a_run() -> None:
             "fleet_provider": "hetzner",
             "fleet_state": "running",
             "fleet_hourly_usd": 0.0115,
+            "fleet_monthly_usd": 7.19,
             "ansible_host": "198.18.0.1",
             "__docker_gate": {"skipped": True},
             "__base_gate": gate(True, True),
@@ -121,17 +122,18 @@ def test_the_fleet_at_the_end_of_a_run() -> None:
             "fleet_provider": "gcp",
             "fleet_state": "running",
             "fleet_hourly_usd": None,
+            "fleet_simulated": True,
             "__base_gate": gate(True, False),
             "__docker_gate": {"msg": "unreachable"},
             "ansible_local": {"gpumesh": {"layers": {"zerotier": {}}}},
         },
-        "topaz": {"fleet_provider": "gcp", "fleet_state": "disabled", "fleet_hourly_usd": None},
+        "topaz": {"fleet_provider": "gcp", "fleet_state": "disabled", "fleet_simulated": True},
     }
-    assert status_table.lines(variables, ["agate", "garnet", "topaz"], simulated=["gcp"]) == [
+    assert status_table.lines(variables, ["agate", "garnet", "topaz"]) == [
         "machine  provider         state     address     base           docker     zerotier  USD/hour",
         "agate    hetzner          running   198.18.0.1  ok (2)         skipped    -           0.0115",
         "garnet   gcp (SIMULATED)  running   -           1 of 2 failed  no answer  applied    unknown",
         "topaz    gcp (SIMULATED)  disabled  -           -              -          -                -",
-        "Together 0.0115 USD per hour, 8.39 USD per month of 730 hours, and 1 of unknown price.",
+        "Together 0.0115 USD per hour, 7.19 USD per month, and 1 of unknown price.",
         "SIMULATED machines are in a sandbox: no money is spent, and nothing measured there is real.",
     ]
