@@ -187,7 +187,7 @@ plan:
       type: dict
       returned: always
     price_before:
-      description: What it costs now. None if nothing; RV(plan[].price_before.hourly) is None if unknown.
+      description: What it costs now. None if nothing; its C(hourly) is None if unknown.
       type: dict
       returned: always
     price_after:
