@@ -21,6 +21,8 @@ from .world import Service, World
 _SECRET_PARAMETERS = {"access_token", "oauth_token", "key", "auth", "token"}
 _RST_ON_CLOSE = struct.pack("ii", 1, 0)
 _ZONE = re.compile(r"/zones/([^/]+)")
+SIMULATED = (b"x-gpumesh-simulated", b"true")
+"""On every answer, so that nobody takes this for a cloud."""
 
 
 @dataclass(slots=True)
@@ -74,6 +76,7 @@ class FaultMiddleware:
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 entry.status = message["status"]
+                message["headers"] = [*message["headers"], SIMULATED]
             await send(message)
 
         # Without rules the body must not be read here: this is the path of the benchmarks.

@@ -74,21 +74,33 @@ class FirstBoot:
         if self.host_key:
             config |= {
                 "ssh_deletekeys": True,
-                "ssh_keys": {"ed25519_private": self.host_key.private, "ed25519_public": self.host_key.public},
+                "ssh_keys": {
+                    "ed25519_private": self.host_key.private,
+                    "ed25519_public": self.host_key.public,
+                },
             }
         return "#cloud-config\n" + yaml.safe_dump(config, sort_keys=False, width=4096)
 
 
 def _other_users(config: dict[str, object], user: str) -> list[object]:
     users = config.get("users", [])
-    return [entry for entry in users if not (isinstance(entry, dict) and entry.get("name") == user)] if isinstance(users, list) else []
+    return (
+        [entry for entry in users if not (isinstance(entry, dict) and entry.get("name") == user)]
+        if isinstance(users, list)
+        else []
+    )
 
 
 def new_host_key() -> HostKey:
     """A fresh Ed25519 pair from the system's random source."""
     # Imported here: listing a fleet must not need it.
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        PublicFormat,
+    )
 
     key = Ed25519PrivateKey.generate()
     private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()

@@ -92,6 +92,10 @@ class HostVars(TypedDict, total=False):
     fleet_gpu_model: str | None
     fleet_gpu_count: int
     fleet_hourly_usd: float | None
+    fleet_monthly_usd: float | None
+    fleet_simulated: bool
+    fleet_user: str
+    fleet_ssh_key_files: list[str]
     fleet_public_ip: str | None
     fleet_mesh_ip: str | None
     fleet_mesh_node_id: str | None
@@ -220,7 +224,9 @@ class _Builder:
             "fleet_state": state,
             "fleet_gpu_model": gpu_model,
             "fleet_gpu_count": gpu_count,
-            "fleet_hourly_usd": self._usd(instance.price) if instance else None,
+            "fleet_hourly_usd": self._usd(instance.price, instance.price.hourly) if instance else None,
+            "fleet_monthly_usd": self._usd(instance.price, instance.price.monthly) if instance else None,
+            "fleet_simulated": self._simulated(machine.provider),
             "fleet_public_ip": public_ip,
             "fleet_mesh_ip": mesh_ip,
             "fleet_mesh_node_id": node_id,
@@ -233,7 +239,10 @@ class _Builder:
         if address := (mesh_ip if online and mesh_ip else public_ip):
             variables["ansible_host"] = address
         if not isinstance(machine, ExternalMachine):
-            variables["ansible_user"] = self._spec.user(machine)
+            variables["ansible_user"] = variables["fleet_user"] = self._spec.user(machine)
+            variables["fleet_ssh_key_files"] = [
+                self._spec.file(path) for path in self._spec.defaults.ssh_keys
+            ]
             variables["ansible_port"] = self._spec.defaults.ssh_port
             variables["ansible_ssh_common_args"] = self._ssh_args(machine, instance)
         groups = [
@@ -262,7 +271,9 @@ class _Builder:
                 "fleet_state": str(instance.state),
                 "fleet_gpu_model": instance.gpu_model,
                 "fleet_gpu_count": instance.gpu_count,
-                "fleet_hourly_usd": self._usd(instance.price),
+                "fleet_hourly_usd": self._usd(instance.price, instance.price.hourly),
+                "fleet_monthly_usd": self._usd(instance.price, instance.price.monthly),
+                "fleet_simulated": self._simulated(instance.provider),
                 "fleet_public_ip": _address(instance.public_ip) or _address(instance.public_ipv6),
                 "fleet_instance": _instance_facts(instance),
                 "fleet_stale": instance.provider in self._stale,
@@ -308,9 +319,12 @@ class _Builder:
         except ValueError:
             return None
 
-    def _usd(self, price: Price) -> float | None:
+    def _usd(self, price: Price, amount: Decimal | None) -> float | None:
         rate = Decimal(1) if price.currency == "USD" else self._spec.usd_per.get(price.currency)
-        return None if price.hourly is None or rate is None else float(price.hourly * rate)
+        return None if amount is None or rate is None else float(amount * rate)
+
+    def _simulated(self, provider: str) -> bool:
+        return provider in self._listings and self._listings[provider].simulated
 
     def _ssh_args(self, machine: MachineBase, instance: Instance | None) -> str:
         """Options for ssh: check the host key, and against the fleet's own list wherever we vouch for the key."""

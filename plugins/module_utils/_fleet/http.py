@@ -33,6 +33,9 @@ VERSION = "0.1.0"
 
 USER_AGENT = f"gpumesh.fleet/{VERSION}"
 
+SIMULATED_HEADER = "X-Gpumesh-Simulated"
+"""What the sandbox puts on each of its answers."""
+
 TIMEOUT = (10.0, 30.0)
 """Seconds to connect, and seconds of silence while an answer is awaited."""
 
@@ -128,6 +131,9 @@ class RetryAdapter(HTTPAdapter):
 
     Its pool of connections may be shared by many threads; give each thread a session of its own
     (:func:`new_session`), since a ``requests.Session`` is not made for sharing.
+
+    Attributes:
+        simulated: an answer came from a sandbox, by its own word.
     """
 
     def __init__(
@@ -142,6 +148,7 @@ class RetryAdapter(HTTPAdapter):
         self._clock = clock
         self._policy = policy or RetryPolicy()
         self._timeout = timeout
+        self.simulated = False
 
     def send(
         self,
@@ -170,6 +177,7 @@ class RetryAdapter(HTTPAdapter):
                 if self._clock.now() - started + wait > patience:
                     raise
             else:
+                self.simulated = self.simulated or SIMULATED_HEADER in response.headers
                 if not self._policy.repeats_answer(request, response):
                     return response
                 wanted = retry_after(response.headers, self._clock.utc())

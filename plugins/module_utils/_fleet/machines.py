@@ -86,7 +86,12 @@ class Instance:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the inventory cache."""
-        return {**asdict(self), "state": str(self.state), "labels": dict(self.labels), "price": self.price.to_json()}
+        return {
+            **asdict(self),
+            "state": str(self.state),
+            "labels": dict(self.labels),
+            "price": self.price.to_json(),
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Instance:

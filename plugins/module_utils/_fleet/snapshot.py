@@ -28,7 +28,7 @@ from .spec import FleetSpec, Model
 if TYPE_CHECKING:
     from .spec_file import Document
 
-VERSION = 1
+VERSION = 2
 """Of the stored form; one that differs is not read."""
 
 _ENVIRONMENT = re.compile(r"TOKEN|CREDENTIALS|PROJECT|ACCOUNT")
@@ -65,6 +65,7 @@ class Snapshot:
                 name: {
                     "instances": [instance.to_json() for instance in listing.instances],
                     "unreachable": list(listing.unreachable),
+                    "simulated": listing.simulated,
                 }
                 for name, listing in self.listings.items()
             },
@@ -81,6 +82,7 @@ class Snapshot:
                 name: Listing(
                     tuple(Instance.from_json(instance) for instance in listing["instances"]),
                     tuple(listing["unreachable"]),
+                    listing["simulated"],
                 )
                 for name, listing in data["listings"].items()
             }

@@ -164,7 +164,12 @@ class Defaults(Model):
     ssh_sources: tuple[Cidr, ...] = Field(
         default=("0.0.0.0/0", "::/0"), description="Networks from which the public SSH port may be reached."
     )
-    ssh_port: int = Field(default=22, ge=1, le=65535, description="Port of the SSH server.")
+    ssh_port: int = Field(
+        default=22,
+        ge=1,
+        le=65535,
+        description="Port of the SSH server. A new machine listens on 22: first move the role base's base_ssh_ports, then this.",
+    )
 
 
 class ProviderSettings(Model):

@@ -31,10 +31,12 @@ class Listing:
     Attributes:
         instances: every instance that carries the fleet's label.
         unreachable: zones or scopes the cloud could not answer for. Not empty means: what is missing here may exist.
+        simulated: a sandbox answered, and no real cloud.
     """
 
     instances: tuple[Instance, ...]
     unreachable: tuple[str, ...] = ()
+    simulated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

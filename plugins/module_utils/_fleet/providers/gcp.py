@@ -76,7 +76,7 @@ class GcpProvider:
                 unreachable["some zones"] = None
             page = answer.get("nextPageToken") or ""
             if not page:
-                return Listing(tuple(instances.values()), tuple(unreachable))
+                return Listing(tuple(instances.values()), tuple(unreachable), self._api.simulated)
 
     def _list_page(self, page: str) -> dict[str, Any]:
         query = {

@@ -198,6 +198,11 @@ class Compute:
         self._adapter = http.RetryAdapter(clock, http.RetryPolicy(refused=_asks_again))
         self._threads = threading.local()
 
+    @property
+    def simulated(self) -> bool:
+        """Whether a sandbox has answered, and no real cloud."""
+        return self._adapter.simulated
+
     def get(self, path: str, doing: str, **query: str) -> dict[str, Any]:
         """Read something."""
         return self._ask("GET", path, doing, query)

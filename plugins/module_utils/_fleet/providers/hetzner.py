@@ -69,7 +69,8 @@ class Hetzner:
         with ThreadPoolExecutor(1, thread_name_prefix="hetzner-prices") as pool:
             tariff = pool.submit(self._prices)
             servers = self._api.servers(f"{FLEET_LABEL}=={self._spec.fleet}")
-        return Listing(tuple(instance_of(server, tariff.result()) for server in servers))
+            instances = tuple(instance_of(server, tariff.result()) for server in servers)
+        return Listing(instances, simulated=self._api.simulated)
 
     def find(self, machine: MachineBase, zone: str) -> Instance | None:
         """The server of that name, in whatever location it is."""

@@ -143,6 +143,11 @@ class HetznerApi:
         self._keys: dict[str, int] = {}
         self._keys_lock = threading.Lock()
 
+    @property
+    def simulated(self) -> bool:
+        """Whether a sandbox has answered, and no real cloud."""
+        return self._adapter.simulated
+
     def _client(self) -> hcloud.Client:
         client: hcloud.Client | None = getattr(self._local, "client", None)
         if client is None:

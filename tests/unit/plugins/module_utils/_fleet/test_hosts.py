@@ -106,6 +106,31 @@ def test_a_cloud_that_answers_says_what_is_missing() -> None:
     assert "ansible_host" not in found["cinnabar"].variables
 
 
+@pytest.mark.parametrize("simulated", [True, False])
+def test_what_a_sandbox_answered_is_called_simulated(simulated: bool) -> None:
+    listing = Listing((instance(), instance("stray")), simulated=simulated)
+    found = hosts.inventory(parse(), {"cloudy": listing}, None)
+    told = {name: host.variables.get("fleet_simulated") for name, host in found.items()}
+    assert {name for name, word in told.items() if word} == (
+        {"cinnabar", "galena", "stray"} if simulated else set()
+    )
+
+
+def test_a_month_costs_at_most_what_its_cloud_caps_it_at() -> None:
+    price = Price(Decimal("0.01"), "EUR", "here", monthly_cap=Decimal("5"))
+    its = build(instance(price=price))["cinnabar"].variables
+    assert (its["fleet_hourly_usd"], its["fleet_monthly_usd"]) == (pytest.approx(0.012), pytest.approx(6.0))
+
+
+def test_the_account_and_the_keys_it_was_born_with_are_known_to_the_roles() -> None:
+    text = FLEET.replace("{user: admin,", "{user: admin, ssh_keys: [keys/me.pub],")
+    its = build(instance(), text=text)
+    assert its["cinnabar"].variables["fleet_user"] == "ore"
+    assert [path.rpartition("/keys/")[2] for path in its["cinnabar"].variables["fleet_ssh_key_files"]] == [
+        "me.pub"
+    ]
+
+
 def test_a_cloud_that_answers_in_part_leaves_it_unknown() -> None:
     found = hosts.inventory(parse(), {"cloudy": Listing((), unreachable=("us-central1-c",))}, None)
     assert found["cinnabar"].variables["fleet_state"] == "unknown"

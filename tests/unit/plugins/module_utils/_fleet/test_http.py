@@ -52,6 +52,17 @@ def bench(stack: ExitStack, clock: FakeClock) -> Bench:
     return Bench(stack, clock)
 
 
+@pytest.mark.parametrize("simulated", [True, False])
+def test_a_sandbox_is_known_by_its_own_word(bench: Bench, simulated: bool) -> None:
+    word = {"X-Gpumesh-Simulated": "true"} if simulated else {}
+    server, session = bench(Answer(200, {}, headers=word), OK)
+    for _ in range(2):
+        session.get(server.url)
+    adapter = session.get_adapter(server.url)
+    assert isinstance(adapter, http.RetryAdapter)
+    assert adapter.simulated is simulated
+
+
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 def test_repeatable_methods_are_retried(bench: Bench, clock: FakeClock, method: str, status: int) -> None:
