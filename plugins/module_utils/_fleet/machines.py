@@ -72,7 +72,7 @@ class Instance:
     gpu_count: int = 0
     host_keys: tuple[str, ...] = ()
     host_keys_planted: bool = False
-    price: Price = Price.unknown()
+    price: Price = field(default_factory=Price.unknown)
 
     @property
     def fleet(self) -> str | None:
