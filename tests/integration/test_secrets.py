@@ -102,7 +102,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         with serve(operation_seconds=0.1) as sandbox, Watch() as watch:
             file = write_fleet(folder, sandbox, {"ore": hetzner(), "tin": gcp()})
             # As the README has it; a token written into the file is for its writer to hide.
-            file.write_text(file.read_text().replace(sandbox.hetzner_token, "'{{ lookup(''env'', ''HCLOUD_TOKEN'') }}'"))
+            file.write_text(
+                file.read_text().replace(sandbox.hetzner_token, "'{{ lookup(''env'', ''HCLOUD_TOKEN'') }}'")
+            )
             environ = {
                 "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
                 "HOME": str(home),
