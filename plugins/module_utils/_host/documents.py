@@ -23,7 +23,7 @@ def three_way(present: Document, last: Document, declared: Document) -> Document
         last: what was declared the last time.
         declared: what is declared now.
     """
-    merged = {}
+    merged: Document = {}
     for key in [*present, *(key for key in declared if key not in present)]:
         here, before, now = present.get(key), last.get(key), declared.get(key)
         if key in declared:
