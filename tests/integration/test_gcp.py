@@ -152,7 +152,7 @@ machines:
   wrong: {{provider: gcp, type: n1-standard-8, zone: {ZONE}, gpu: {{model: a100, count: 1}}}}
 """
     with pytest.raises(errors.SpecError) as refusal:
-        spec.parse([spec_file.Document("fleet.yml", text)], KINDS, {})
+        spec_file.parse([spec_file.Document("fleet.yml", text)], KINDS, {})
     assert "fleet.yml:6: wrong gpu: n1-standard-8 cannot take an A100" in str(refusal.value)
     assert "a2-highgpu-1g" in str(refusal.value)
     assert server.requests(service="gce") == before

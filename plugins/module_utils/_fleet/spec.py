@@ -16,7 +16,7 @@ import difflib
 import ipaddress
 import os.path
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -32,10 +32,6 @@ from pydantic import (
 
 from . import addresses
 from .gpu import catalog
-
-if TYPE_CHECKING:
-    from .providers.base import Kind
-    from .spec_file import Document
 
 MachineName = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")]
 """A host name every cloud accepts: RFC 1035 label, lower case."""
@@ -413,31 +409,3 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     if close:
         return f"; did you mean '{folded[close[0]]}'?"
     return f"; it is one of {', '.join(known)}" if 0 < len(known) <= _FEW else ""
-
-
-def load(path: str, kinds: Mapping[str, Kind], environ: Mapping[str, str]) -> FleetSpec:
-    """Read a fleet file, and the files of its ``machines_dir``.
-
-    Args:
-        path: the fleet file.
-        kinds: every provider there is, by name.
-        environ: where ``{{ lookup('env', 'NAME') }}`` is looked up. A variable that is not set leaves its field out.
-
-    Raises:
-        SpecError: with every problem in every file.
-    """
-    # The parser needs the models above, so it cannot be imported before they exist.
-    from .spec_file import load as load_file
-
-    return load_file(path, kinds, environ)
-
-
-def parse(documents: Sequence[Document], kinds: Mapping[str, Kind], environ: Mapping[str, str]) -> FleetSpec:
-    """Check a fleet file, whose text comes first, with the files of its ``machines_dir``. Reads nothing.
-
-    Raises:
-        SpecError: with every problem in every document.
-    """
-    from .spec_file import parse as parse_documents
-
-    return parse_documents(documents, kinds, environ)

@@ -17,7 +17,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import inventory_loader
 from ansible.template import Templar
 from ansible_collections.gpumesh.fleet.plugins.inventory import fleet as plugin_file
-from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import errors, hosts, spec
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import errors, hosts, spec, spec_file
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.machines import (
     FLEET_LABEL,
     MACHINE_LABEL,
@@ -349,4 +349,4 @@ def test_the_example_of_the_documentation_is_a_fleet_file() -> None:
     from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers import KINDS
     from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.spec_file import Document
 
-    assert spec.parse([Document("EXAMPLES", plugin_file.EXAMPLES)], KINDS, {}).machines
+    assert spec_file.parse([Document("EXAMPLES", plugin_file.EXAMPLES)], KINDS, {}).machines

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import pytest
-from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import hosts, known_hosts, spec
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import hosts, known_hosts, spec, spec_file
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.machines import (
     FLEET_LABEL,
     MACHINE_LABEL,
@@ -54,7 +54,7 @@ ASKED = {"cloudy": Listing(())}
 
 
 def parse(text: str = FLEET) -> spec.FleetSpec:
-    return spec.parse([Document("fleet.yml", text)], KINDS, {})
+    return spec_file.parse([Document("fleet.yml", text)], KINDS, {})
 
 
 def instance(machine: str = "cinnabar", fleet: str = "minerals", **changes: Any) -> Instance:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import errors, snapshot, spec
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import errors, snapshot, spec, spec_file
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.machines import Instance, Member, State
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.prices import Price
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.base import Kind, Listing
@@ -39,7 +39,7 @@ machines: {{}}
 
 
 def parse(text: str, **environ: str) -> spec.FleetSpec:
-    return spec.parse([Document("fleet.yml", text)], KINDS, environ)
+    return spec_file.parse([Document("fleet.yml", text)], KINDS, environ)
 
 
 ORE = Instance(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 import yaml
-from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import spec
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import spec, spec_file
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.errors import Problem, SpecError
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.base import Kind
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.spec_file import Document
@@ -82,7 +82,7 @@ machines:
 
 
 def parse(text: str, *machine_files: Document, environ: dict[str, str] | None = None) -> spec.FleetSpec:
-    return spec.parse([Document("fleet.yml", text), *machine_files], KINDS, environ or {})
+    return spec_file.parse([Document("fleet.yml", text), *machine_files], KINDS, environ or {})
 
 
 def problems(
@@ -405,7 +405,7 @@ def test_one_file_a_machine(tmp_path: Path) -> None:
     )
     (tmp_path / "machines" / "README.md").write_text("not a machine")
     (tmp_path / "machines" / ".hidden.yml").write_text("not a machine")
-    loaded = spec.load(str(path), KINDS, {})
+    loaded = spec_file.load(str(path), KINDS, {})
     assert list(loaded.machines) == ["cinnabar", "galena", "demo-box", "stibnite", "orpiment"]
     assert loaded.base_dir == str(tmp_path)
 
@@ -419,7 +419,7 @@ def test_problems_in_the_file_of_a_machine_name_that_file(tmp_path: Path) -> Non
         machines__empty="",
     )
     with pytest.raises(SpecError) as caught:
-        spec.load(str(path), KINDS, {})
+        spec_file.load(str(path), KINDS, {})
     found = caught.value.problems
     folder = tmp_path / "machines"
     assert [(problem.path, problem.line, problem.machine, problem.field) for problem in found] == [
@@ -433,13 +433,13 @@ def test_problems_in_the_file_of_a_machine_name_that_file(tmp_path: Path) -> Non
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"nowhere\.yml: it cannot be read: no such file or directory"):
-        spec.load(str(tmp_path / "nowhere.yml"), KINDS, {})
+        spec_file.load(str(tmp_path / "nowhere.yml"), KINDS, {})
     path = write(tmp_path, fleet=GOOD + "machines_dir: nowhere\n")
     with pytest.raises(SpecError, match=r"fleet\.yml:19: machines_dir: the folder .*nowhere cannot be read"):
-        spec.load(str(path), KINDS, {})
+        spec_file.load(str(path), KINDS, {})
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SpecError, match="not UTF-8"):
-        spec.load(str(path), KINDS, {})
+        spec_file.load(str(path), KINDS, {})
 
 
 def test_a_big_file_is_read_at_once() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import spec
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import spec_file
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.errors import SpecError
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers import KINDS
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.spec_schema import json_schema
@@ -34,7 +34,7 @@ def test_it_is_a_schema() -> None:
 
 @pytest.mark.parametrize("path", FLEETS, ids=lambda path: path.parent.name)
 def test_our_fleets_are_valid(path: Path) -> None:
-    spec.load(str(path), KINDS, {})
+    spec_file.load(str(path), KINDS, {})
     validator().validate(yaml.safe_load(path.read_text()))
 
 
@@ -80,7 +80,7 @@ def test_a_broken_fleet_is_not_valid(fleet: dict[str, Any], tmp_path: Path) -> N
     path = tmp_path / "fleet.yml"
     path.write_text(yaml.safe_dump(fleet))
     with pytest.raises(SpecError):
-        spec.load(str(path), KINDS, {})
+        spec_file.load(str(path), KINDS, {})
 
 
 def test_every_field_is_described() -> None:
