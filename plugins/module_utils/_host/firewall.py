@@ -39,7 +39,7 @@ class Opening:
         """The ports it opens."""
         if not self.port:
             return range(65536)
-        first, _, last = self.port.partition(":")
+        first, _dummy, last = self.port.partition(":")
         return range(int(first), int(last or first) + 1)
 
     def lets_in(self, address: str, port: int) -> bool:
@@ -142,7 +142,7 @@ def read(rule: Rule) -> Opening | None:
     if not words or words[0] not in ("allow", "limit"):
         return None
     if len(words) == 2 and re.fullmatch(r"\d+(:\d+)?(/(tcp|udp))?", words[1]):
-        port, _, protocol = words[1].partition("/")
+        port, _dummy, protocol = words[1].partition("/")
         return Opening(port=port, protocol=protocol or "any")
     found = re.fullmatch(
         r"(?:in on (?P<interface>\S+))? ?(?:from (?P<source>\S+))? ?"

@@ -62,7 +62,7 @@ def ssh(wanted: dict[str, Any]) -> None:
     status, said = run("sshd", "-T")
     effective: dict[str, list[str]] = {}
     for line in said.splitlines():
-        key, _, value = line.partition(" ")
+        key, _dummy, value = line.partition(" ")
         effective.setdefault(key, []).append(value)
     check("ssh configuration", status == 0, f"'sshd -T' fails: {said.strip()}")
     ports = sorted(int(port) for port in effective.get("port", []))
