@@ -18,7 +18,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Print, and change nothing."""
         super().run(tmp, task_vars)
-        _, options = self.validate_argument_spec(
+        _dummy, options = self.validate_argument_spec(
             {"lines": {"type": "list", "elements": "str", "required": True}}
         )
         self._display.display("\n".join(["", *options["lines"], ""]))

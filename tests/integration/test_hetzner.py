@@ -11,7 +11,8 @@ from typing import Any
 
 import hcloud
 import pytest
-from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import errors, firstboot, http, spec
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import errors, firstboot, spec
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.clock import SystemClock
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.machines import Instance, State
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers import hetzner
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.base import Operation, Progress
@@ -34,7 +35,7 @@ HOST_KEY = firstboot.HostKey("PRIVATE", ssh_key("host"))
 BOOT = firstboot.FirstBoot("admin", (ssh_key("operator") + " someone@example",), HOST_KEY)
 
 
-class Quick(http.SystemClock):  # type: ignore[misc]
+class Quick(SystemClock):  # type: ignore[misc]
     """The real clock, hurried: retries and polls need not wait long for a sandbox."""
 
     def sleep(self, seconds: float) -> None:

@@ -113,7 +113,7 @@ def key_to_label(public: str, *, planted: bool) -> str:
     Raises:
         ValueError: it is not an Ed25519 public key.
     """
-    kind, _, rest = public.strip().partition(" ")
+    kind, _dummy, rest = public.strip().partition(" ")
     raw = base64.b64decode(rest.split(" ")[0], validate=True)
     if kind != "ssh-ed25519" or not raw.startswith(_WIRE_PREFIX) or len(raw) != len(_WIRE_PREFIX) + 32:
         raise ValueError("not an Ed25519 public key in OpenSSH form")

@@ -25,8 +25,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from . import errors
-from .clock import Clock as Clock
-from .clock import SystemClock as SystemClock
+from .clock import Clock
 
 VERSION = "0.1.0"
 """Of the collection, as in galaxy.yml."""
@@ -220,7 +219,7 @@ _CREDENTIAL = re.compile(
 def scrub(text: str, secrets: Iterable[str] = ()) -> str:
     """The text without these secrets, and without anything that looks like a credential."""
     for secret in sorted((secret for secret in secrets if secret), key=len, reverse=True):
-        for form in {secret, quote(secret, safe="")}:
+        for form in (secret, quote(secret, safe="")):
             text = text.replace(form, "***")
     return _CREDENTIAL.sub(r"\1***", text)
 

@@ -62,7 +62,7 @@ def merge(
     Raises:
         ValueError: a key is not written as a public SSH key.
     """
-    replaced = {name for name, (_, its) in keys.items() if its}
+    replaced = {name for name, (_dummy, its) in keys.items() if its}
     lines = text.splitlines()
     kept = [
         line

@@ -99,10 +99,10 @@ def look(
         }
         known = _outcome(MESH, members, errors) if members else None
     return Live(
-        listings={name: listing for name, (_, listing) in answers.items()},
+        listings={name: listing for name, (_dummy, listing) in answers.items()},
         members=None if known is None else tuple(known),
         errors=errors,
-        providers={name: connected for name, (connected, _) in answers.items()},
+        providers={name: connected for name, (connected, _dummy) in answers.items()},
     )
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from .clock import Clock
 from .errors import AuthError, FleetError, Forbidden, ProviderError, WaitTimeout
@@ -59,7 +59,7 @@ class Pause:
     seconds: float
 
 
-Job = Generator[Ask | Await | Pause, Any, Result]
+Job: TypeAlias = "Generator[Ask | Await | Pause, Any, Result]"
 
 
 @dataclass(slots=True)

@@ -13,11 +13,11 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import yaml
 
-Path = tuple[str | int, ...]
+Path: TypeAlias = "tuple[str | int, ...]"
 """Keys and list indexes from the top of a document to a value."""
 
 _TAG = "tag:yaml.org,2002:"

@@ -392,6 +392,7 @@ def test_the_inventory_plugin_of_hetzner_hcloud_lists_the_servers(
                 "HCLOUD_TOKEN": sandbox.hetzner_token,
                 "HCLOUD_ENDPOINT": sandbox.hetzner,
                 "ANSIBLE_COLLECTIONS_PATH": str(collections),
+                "ANSIBLE_INVENTORY_ENABLED": "hetzner.hcloud.hcloud",
                 "ANSIBLE_INVENTORY_UNPARSED_FAILED": "1",
                 "LC_ALL": "C.UTF-8",
             },

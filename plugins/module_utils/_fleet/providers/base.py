@@ -19,8 +19,8 @@ from ..machines import Instance
 from ..prices import Price
 
 if TYPE_CHECKING:
+    from ..clock import Clock
     from ..firstboot import FirstBoot
-    from ..http import Clock
     from ..spec import FleetSpec, MachineBase, ProviderSettings
 
 

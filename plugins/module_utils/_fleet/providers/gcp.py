@@ -250,7 +250,7 @@ class GcpProvider:
                 "maxResults": _PAGE,
                 "fields": f"nextPageToken,items({_OPERATION_FIELDS})",
             }
-            for _ in range(_OPERATION_PAGES):
+            for _dummy in range(_OPERATION_PAGES):
                 answer = self._api.get(f"zones/{zone}/operations", f"watching operations in {zone}", **query)
                 found |= {raw["name"]: raw for raw in answer.get("items") or () if raw["name"] in wanted}
                 if len(found) == len(wanted) or not answer.get("nextPageToken"):

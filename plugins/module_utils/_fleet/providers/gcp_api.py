@@ -26,6 +26,7 @@ import requests
 from google.auth import compute_engine
 
 from .. import errors, http
+from ..clock import Clock
 
 ENDPOINT = "https://compute.googleapis.com/compute/v1"
 SCOPE = "https://www.googleapis.com/auth/compute"
@@ -127,9 +128,7 @@ class Credentials:
                 self.google.refresh(self.request)
 
 
-def find_credentials(
-    credentials_file: str | None, environ: Mapping[str, Any], clock: http.Clock
-) -> Credentials:
+def find_credentials(credentials_file: str | None, environ: Mapping[str, Any], clock: Clock) -> Credentials:
     """Who we are: the file given, or application default credentials in Google's order, without its slow guesses.
 
     Args:
@@ -190,7 +189,7 @@ class Compute:
     """
 
     def __init__(
-        self, credentials: Credentials, project: str, clock: http.Clock, endpoint: str = ENDPOINT
+        self, credentials: Credentials, project: str, clock: Clock, endpoint: str = ENDPOINT
     ) -> None:
         self.project = project
         self._base = f"{endpoint.rstrip('/')}/projects/{quote(project, safe=':')}"

@@ -144,7 +144,7 @@ def shape(machine_type: str) -> Shape | None:
     """What that machine type has, or None where this file does not know."""
     if machine_type in _ODD_SIZES:
         return _ODD_SIZES[machine_type]
-    series, _, size = machine_type.rpartition("-")
+    series, _dummy, size = machine_type.rpartition("-")
     if series in _GB_PER_VCPU and size.isascii() and size.isdigit():
         per_vcpu, sizes = _GB_PER_VCPU[series]
         return Shape(series, int(size), int(size) * per_vcpu) if int(size) in sizes else None
@@ -157,7 +157,7 @@ def shape(machine_type: str) -> Shape | None:
 
 def machine_types() -> tuple[str, ...]:
     """Every machine type listed here, custom ones apart."""
-    sized = (f"{series}-{size}" for series, (_, sizes) in _GB_PER_VCPU.items() for size in sizes)
+    sized = (f"{series}-{size}" for series, (_dummy, sizes) in _GB_PER_VCPU.items() for size in sizes)
     return tuple(dict.fromkeys((*sized, *_ODD_SIZES)))
 
 
@@ -192,7 +192,7 @@ def check_type(machine_type: str) -> str | None:
         return None
     if "custom" in machine_type.split("-"):
         return _custom_problem(machine_type)
-    series, _, size = machine_type.rpartition("-")
+    series, _dummy, size = machine_type.rpartition("-")
     if series in _GB_PER_VCPU and size.isascii() and size.isdigit():
         sizes = ", ".join(str(size) for size in _GB_PER_VCPU[series][1])
         return f"{machine_type} is not a Google machine type: {series} comes with {sizes} vCPUs"

@@ -153,7 +153,7 @@ class Hetzner:
         labels = {**mine.labels, FLEET_LABEL: self._spec.fleet, MACHINE_LABEL: machine.name}
         if boot.host_key:
             labels[HOST_KEY_LABEL] = key_to_label(boot.host_key.public, planted=True)
-        _, actions = self._api.create_server(
+        _dummy, actions = self._api.create_server(
             {
                 "name": machine.name,
                 "server_type": mine.type,

@@ -23,6 +23,7 @@ import hcloud
 import requests
 
 from .. import errors, http
+from ..clock import Clock
 
 ENDPOINT = "https://api.hetzner.cloud/v1"
 
@@ -126,7 +127,7 @@ class HetznerApi:
     """One project, reached with its token. Safe to use from many threads: each has a client, all share connections."""
 
     def __init__(
-        self, token: str, endpoint: str | None, clock: http.Clock, policy: http.RetryPolicy | None = None
+        self, token: str, endpoint: str | None, clock: Clock, policy: http.RetryPolicy | None = None
     ) -> None:
         if not re.fullmatch(r"[!-~]+", token):
             # An odd character would end up, token and all, in the text of an exception of the HTTP library.
@@ -226,7 +227,7 @@ class HetznerApi:
         """
         with self._reported(doing, None):
             found: dict[int, dict[str, Any]] = {}
-            for _ in range(3):
+            for _dummy in range(3):
                 found, total = self._pages(
                     path, key, {"per_page": PAGE, "sort": "id:asc", **(params or {})}, doing
                 )
@@ -410,7 +411,7 @@ class HetznerApi:
         with self._reported(doing, None):
             return next((key["id"] for key in answer["ssh_keys"] if key["fingerprint"] == fingerprint), None)
 
-    def wait(self, ids: Sequence[int], doing: str, machine: str, clock: http.Clock, timeout: float) -> None:
+    def wait(self, ids: Sequence[int], doing: str, machine: str, clock: Clock, timeout: float) -> None:
         """Wait until these actions have ended.
 
         Args:

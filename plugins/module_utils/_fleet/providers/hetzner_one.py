@@ -192,7 +192,7 @@ def _create(api: HetznerApi, clock: Clock, wish: Wish) -> None:
     }
     if wish.user_data is not None:
         body["user_data"] = wish.user_data
-    _, actions = api.create_server(body, wish.name)
+    _dummy, actions = api.create_server(body, wish.name)
     api.wait(actions, "the create", wish.name, clock, wish.timeout)
 
 
