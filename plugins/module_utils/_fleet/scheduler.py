@@ -59,7 +59,7 @@ class Pause:
     seconds: float
 
 
-Job: TypeAlias = "Generator[Ask | Await | Pause, Any, Result]"
+Job: TypeAlias = Generator["Ask | Await | Pause", Any, Result]
 
 
 @dataclass(slots=True)

@@ -44,7 +44,7 @@ _PAUSES = (0.5, 1.0, 2.0, 3.0, 5.0)
 _NOT_STARTED_AFTER = 20.0
 """Seconds after which a new machine that is found stopped is no longer thought to be about to start."""
 
-Steps: TypeAlias = "Generator[Ask | Await | Pause, Any, Instance | None]"
+Steps: TypeAlias = Generator["Ask | Await | Pause", Any, "Instance | None"]
 """What a :class:`scheduler.Scheduler` runs; ends in the machine as it was last seen, None where there is none."""
 
 
