@@ -145,7 +145,46 @@ def plan_10000() -> list[Row]:
     return rows
 
 
-BENCHMARKS: dict[str, Callable[[], list[Row]]] = {"apply-100": apply_100, "plan-10000": plan_10000}
+def inventory_1000() -> list[Row]:
+    """List 1,000 machines of two clouds with ansible-inventory."""
+    count = 1_000
+
+    def listed(source: Path, *options: str) -> float:
+        command = [
+            str(Path(sys.executable).parent / "ansible-inventory"),
+            "-i",
+            str(source),
+            "--list",
+            *options,
+        ]
+        began = time.perf_counter()
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - began
+
+    with sandbox(0.0) as place:
+        applied(place, count, key_timeout=0)
+        fleet, static = place.folder / "fleet.yml", place.folder / "static.yml"
+        listed(fleet, "--yaml", "--output", str(static))
+        asked = listed(fleet)
+        floor = listed(static)
+        (place.folder / "empty.yml").write_text("all: {}\n")
+        command = listed(place.folder / "empty.yml")
+    return [
+        ("the command alone", f"{command:.2f} s", ""),
+        (f"{count:,} machines from a static file", f"{floor:.2f} s", ""),
+        (
+            f"{count:,} machines from two clouds",
+            f"{asked:.2f} s",
+            f"{asked / floor:.2f} times the static file",
+        ),
+    ]
+
+
+BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
+    "apply-100": apply_100,
+    "inventory-1000": inventory_1000,
+    "plan-10000": plan_10000,
+}
 
 
 def main() -> None:
