@@ -188,7 +188,7 @@ def main() -> None:
                 )
             if params["undo_after"]:
                 way_back = ["ufw", "reload"] if present.enabled else ["ufw", "--force", "disable"]
-                undo.arm("firewall", params["undo_after"], CONFIGURATION, way_back)
+                undo.arm("firewall", params["undo_after"], CONFIGURATION, way_back, module.run_command)
             for command in plan.commands:
                 module.run_command(list(command), check_rc=True, environ_update={"LC_ALL": "C"})
     except (firewall.FirewallError, undo.UndoError) as problem:

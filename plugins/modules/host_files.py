@@ -164,11 +164,14 @@ def main() -> None:
         if changes and not module.check_mode:
             if arming:
                 paths = [change.wanted.path for change in changes]
-                armed = undo.arm(arming["name"], arming["after"], paths, arming["command"])
-            files.apply(changes, [[str(word) for word in command] for command in module.params["validate"]])
+                armed = undo.arm(
+                    arming["name"], arming["after"], paths, arming["command"], module.run_command
+                )
+            checks = [[str(word) for word in command] for command in module.params["validate"]]
+            files.apply(changes, checks, module.run_command)
     except (files.FilesError, undo.UndoError, OSError) as problem:
         if armed:
-            undo.disarm(arming["name"])
+            undo.disarm(arming["name"], module.run_command)
         module.fail_json(msg=str(problem))
     module.exit_json(
         changed=bool(changes),

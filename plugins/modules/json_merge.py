@@ -104,7 +104,8 @@ def main() -> None:
     try:
         changes = files.compare(wanted)
         if changes and not module.check_mode:
-            files.apply(changes, [[str(word) for word in command] for command in module.params["validate"]])
+            checks = [[str(word) for word in command] for command in module.params["validate"]]
+            files.apply(changes, checks, module.run_command)
     except (files.FilesError, OSError) as problem:
         module.fail_json(msg=str(problem))
     module.exit_json(

@@ -91,7 +91,7 @@ def main() -> None:
             files.compare([files.Wanted(path, documents.render(document))]) if document != present else []
         )
         if not module.check_mode:
-            files.apply(changes, [])
+            files.apply(changes, [], module.run_command)
     except (files.FilesError, OSError) as problem:
         module.fail_json(msg=str(problem))
     module.exit_json(

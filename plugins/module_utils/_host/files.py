@@ -11,10 +11,15 @@ import os
 import pwd
 import shutil
 import stat
-import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+Run = Callable[[list[str]], tuple[int, str, str]]
+"""Runs a command and gives its exit status and what it printed: ``AnsibleModule.run_command``."""
+
+_CHECK_SECONDS = 60
 
 
 class FilesError(Exception):
@@ -180,7 +185,7 @@ def restore(change: Change) -> None:
         _replace(path, present.content or b"", present.uid, present.gid, present.mode)
 
 
-def apply(changes: list[Change], validate: list[list[str]]) -> None:
+def apply(changes: list[Change], validate: list[list[str]], run: Run) -> None:
     """Write all files, run the checks on them in place, and put all of them back if one check fails."""
     try:
         for change in changes:
@@ -190,11 +195,9 @@ def apply(changes: list[Change], validate: list[list[str]]) -> None:
                 raise FilesError(
                     f"the check {command[0]} is not installed; the files were put back as they were"
                 )
-            checked = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-            if checked.returncode != 0:
-                said = (
-                    checked.stderr + checked.stdout
-                ).strip() or f"it ended with {checked.returncode} and said nothing"
+            status, out, err = run(["timeout", str(_CHECK_SECONDS), *command])
+            if status != 0:
+                said = (err + out).strip() or f"it ended with {status} and said nothing"
                 raise FilesError(
                     f"'{' '.join(command)}' refuses the new files, so they were put back as they were: {said}"
                 )

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
+
+from .files import Run
 
 DIRECTORY = Path("/run/gpumesh/undo")
 
@@ -40,13 +41,18 @@ def unit(name: str) -> str:
     return f"gpumesh-undo-{name}"
 
 
-def disarm(name: str) -> None:
+def disarm(name: str, run: Run) -> None:
     """Stop the timer; that it does not run is no error."""
-    subprocess.run(["systemctl", "stop", f"{unit(name)}.timer"], check=False, capture_output=True)
+    run(["systemctl", "stop", f"{unit(name)}.timer"])
 
 
 def arm(
-    name: str, after: int, paths: Iterable[Path], command: list[str], directory: Path = DIRECTORY
+    name: str,
+    after: int,
+    paths: Iterable[Path],
+    command: list[str],
+    run: Run,
+    directory: Path = DIRECTORY,
 ) -> bool:
     """Keep what is there and start the timer, `after` seconds from now.
 
@@ -58,10 +64,7 @@ def arm(
     """
     paths = list(paths)
     saved = directory / name
-    pending = (
-        subprocess.run(["systemctl", "is-active", "--quiet", f"{unit(name)}.timer"], check=False).returncode
-        == 0
-    )
+    pending = run(["systemctl", "is-active", "--quiet", f"{unit(name)}.timer"])[0] == 0
     if not pending:
         shutil.rmtree(saved, ignore_errors=True)
         saved.mkdir(parents=True, mode=0o700)
@@ -69,10 +72,10 @@ def arm(
             if path.is_file():
                 kept = saved / str(path).lstrip("/")
                 kept.parent.mkdir(parents=True, exist_ok=True)
-                subprocess.run(["cp", "-a", str(path), str(kept)], check=True)
+                _must(run(["cp", "-a", str(path), str(kept)]), f"{path} could not be kept")
         (saved / "undo.sh").write_text(script(paths, saved, command), encoding="utf-8")
-    disarm(name)
-    started = subprocess.run(
+    disarm(name, run)
+    started = run(
         [
             "systemd-run",
             "--quiet",
@@ -82,13 +85,14 @@ def arm(
             "--timer-property=AccuracySec=1s",
             "/bin/sh",
             str(saved / "undo.sh"),
-        ],
-        check=False,
-        capture_output=True,
-        text=True,
+        ]
     )
-    if started.returncode != 0:
-        raise UndoError(
-            f"systemd-run could not start the timer that would undo the change: {started.stderr.strip()}"
-        )
+    _must(started, "systemd-run could not start the timer that would undo the change")
     return not pending
+
+
+def _must(ended: tuple[int, str, str], what: str) -> None:
+    """Raise unless a command succeeded."""
+    status, _out, err = ended
+    if status != 0:
+        raise UndoError(f"{what}: {err.strip()}")
