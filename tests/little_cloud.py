@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import errors
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.access import Access, AccessChange
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.firstboot import FirstBoot
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.machines import (
     FLEET_LABEL,
@@ -106,6 +107,9 @@ class LittleCloud:
     late: errors.FleetError | None = None
     objects: dict[tuple[str, str], Instance] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
+    doors: dict[str, str] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+    says: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
@@ -172,9 +176,38 @@ class LittleCloud:
         assert isinstance(machine, LittleMachine)
         return (machine.place, *machine.fallbacks)
 
-    def prepare(self, machines: Sequence[MachineBase]) -> Sequence[str]:
-        self._meet("prepare", "", "")
-        return [f"{self.name} is ready"]
+    def access(self, machines: Sequence[MachineBase]) -> Access:
+        with self._lock:
+            self._meet("access", "", "")
+            wanted = self._doors(machines)
+            changes = [
+                AccessChange.between(f"door {door}", {"SSH from": self.doors[door]}, {"SSH from": sources})
+                if door in self.doors
+                else AccessChange("create", f"door {door}", {}, {"SSH from": sources})
+                for door, sources in wanted.items()
+                if self.doors.get(door) != sources
+            ]
+            changes += [
+                AccessChange("delete", f"door {door}") for door in sorted(self.doors) if door not in wanted
+            ]
+            return Access(tuple(changes), self.says)
+
+    def prepare(self, machines: Sequence[MachineBase]) -> Operation | None:
+        with self._lock:
+            fault = self._meet("prepare", "", "")
+            if not machines:
+                assert all(i.fleet != FLEET for i in self.objects.values()), "doors go after the last machine"
+            self.doors = self._doors(machines)
+            if fault != "late":
+                return None
+            operation = Operation(f"{self.name}-access-{len(self._work)}", "", "access")
+            nowhere = Instance(self.name, "", "", State.UNKNOWN, "", "", "")
+            error = errors.OperationFailed("it broke")
+            self._work[operation.id] = _Work(operation, self.clock.now() + self.seconds, nowhere, error)
+            return operation
+
+    def _doors(self, machines: Sequence[MachineBase]) -> dict[str, str]:
+        return {FLEET: ", ".join(self.sources)} if machines else {}
 
     def create(self, machine: MachineBase, zone: str, boot: FirstBoot) -> Operation:
         with self._lock:
@@ -333,6 +366,7 @@ def kinds(*clouds: LittleCloud, plants: bool = False) -> dict[str, Kind]:
 
     def kind(cloud: LittleCloud) -> Kind:
         def connect(spec: FleetSpec, overrides: Mapping[str, Any], clock: object) -> LittleCloud:
+            cloud.sources = spec.defaults.ssh_sources
             return cloud
 
         return Kind(cloud.name, LittleMachine, ProviderSettings, connect, plants)

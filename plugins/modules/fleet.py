@@ -409,7 +409,7 @@ def run(module: AnsibleModule) -> None:
     result = report.to_json()
     if params["state"] == "planned":
         result["changed"] = False
-    if module._diff and report.plan.acting:
+    if module._diff and report.plan.differs:
         result["diff"] = {"prepared": "\n".join([*report.table, ""])}
     for warning in report.warnings:
         module.warn(warning)

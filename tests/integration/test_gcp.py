@@ -98,7 +98,9 @@ def test_the_life_of_a_machine_with_a_t4(server: Sandbox) -> None:
     wanted = machine("scheelite", **T4, labels={"team": "geology"})
     provider = connect(server, wanted)
     assert provider.list().instances == ()
-    assert list(provider.prepare([wanted])) == []
+    assert provider.access([wanted]).notes == ()
+    end(provider, provider.prepare([wanted]))
+    assert provider.access([wanted]).changes == ()
     end(provider, provider.create(wanted, ZONE, BOOT))
     made = settle(provider, wanted, ZONE, State.RUNNING)
     assert (made.name, made.machine, made.fleet) == ("scheelite", "scheelite", FLEET)
@@ -258,12 +260,44 @@ def test_ssh_is_open_to_declared_sources_only(server: Sandbox) -> None:
     provider.prepare([wanted])
     end(provider, provider.create(wanted, ZONE, BOOT))
     before = server.requests(service="gce", method="POST")
-    assert list(provider.prepare([wanted])) == []
+    assert provider.prepare([wanted]) is None
     assert server.requests(service="gce", method="POST") == before
     changed = machine(ssh_sources=("203.0.113.0/24",))
     provider = connect(server, changed)
-    provider.prepare([changed])
+    (change,) = provider.access([changed]).changes
+    assert change.text.endswith("-ssh: SSH from 198.51.100.0/24 -> 203.0.113.0/24")
+    end(provider, provider.prepare([changed]))
     assert server.requests(service="gce", method="PATCH") >= 1
+    assert provider.access([changed]).changes == ()
+
+
+def test_a_running_machine_gets_sources_of_its_own_and_loses_them(server: Sandbox) -> None:
+    wide, narrow = machine(), machine(ssh_sources=("198.51.100.0/24",))
+    provider = connect(server, wide)
+    end(provider, provider.prepare([wide]))
+    end(provider, provider.create(wide, ZONE, BOOT))
+    provider = connect(server, narrow)
+    opened = provider.access([narrow]).changes
+    assert [(change.action, change.text.partition(": ")[2]) for change in opened] == [
+        ("create", "SSH from 198.51.100.0/24"),
+        ("create", "SSH closed to 0.0.0.0/0"),
+    ]
+    end(provider, provider.prepare([narrow]))
+    provider = connect(server, wide)
+    assert [change.action for change in provider.access([wide]).changes] == ["delete", "delete"]
+    end(provider, provider.prepare([wide]))
+    assert provider.access([wide]).changes == ()
+
+
+def test_rules_of_the_fleet_go_and_those_of_others_stay(server: Sandbox) -> None:
+    other = connect(server, machine(), fleet=f"{FLEET}-two")
+    end(other, other.prepare([machine()]))
+    provider = connect(server, machine())
+    end(provider, provider.prepare([machine()]))
+    assert [change.action for change in provider.access([]).changes] == ["delete"]
+    end(provider, provider.prepare([]))
+    assert provider.access([]).changes == () and provider.prepare([]) is None
+    assert len(other.access([]).changes) == 1
 
 
 def test_the_guest_agents_host_keys(server: Sandbox) -> None:

@@ -7,11 +7,12 @@ This file is private to the gpumesh.fleet collection.
 from __future__ import annotations
 
 import copy
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from . import access_rules
+from .access import AccessOutcome
 from .changes import Change, Plan, Verb
 from .clock import Clock
 from .errors import FleetError, OperationFailed, ProviderError, WaitTimeout
@@ -85,8 +86,10 @@ def apply(
     *,
     wait_timeout: float = 600.0,
     workers: int = 16,
-) -> tuple[tuple[Outcome, ...], tuple[str, ...]]:
+) -> tuple[tuple[Outcome, ...], tuple[AccessOutcome, ...]]:
     """Carry out everything in the plan that acts, and wait for machines that are on their way up already.
+
+    Access is brought in line before machines are created; where none is left, it is taken away after all else.
 
     Args:
         plan: what to do; approved and within the budget, which is for the caller to check.
@@ -96,7 +99,7 @@ def apply(
         workers: how many requests to one provider may be under way at once.
 
     Returns:
-        One outcome for each of these changes, in the order of the plan; and what the clouds want the reader to know.
+        One outcome for each of these changes, in the order of the plan; and what came of access, by cloud.
     """
     queues: dict[str, list[tuple[int, Change]]] = {}
     for index, change in enumerate(plan.changes):
@@ -106,10 +109,38 @@ def apply(
             queues.setdefault(key, []).append((index, change))
     crew = _Crew(spec, providers, boots, clock, wait_timeout, plan)
     jobs = {key: crew.job(queue) for key, queue in queues.items()}
+    # No key of a machine's changes begins like this.
+    jobs |= {f"/{name}": ready.job(wait_timeout) for name, ready in crew.prepared.items()}
     ended = Scheduler[None](providers, clock, workers=workers).run(jobs)
     for key, queue in queues.items():
         crew.account_for(queue, ended[key])
-    return tuple(crew.outcomes[index] for index in sorted(crew.outcomes)), crew.notes
+    outcomes = tuple(crew.outcomes[index] for index in sorted(crew.outcomes))
+    access = [ready.outcome(ended[f"/{name}"]) for name, ready in crew.prepared.items()]
+    return outcomes, (*access, *_clear(plan, outcomes, providers, clock, wait_timeout))
+
+
+def _clear(
+    plan: Plan,
+    outcomes: Sequence[Outcome],
+    providers: Mapping[str, Provider],
+    clock: Clock,
+    wait_timeout: float,
+) -> list[AccessOutcome]:
+    """Take access away where the last machine has gone."""
+    failed = {outcome.provider for outcome in outcomes if outcome.status != "ok"}
+    going = {cloud.provider: cloud for cloud in access_rules.going(plan)}
+    jobs = {
+        name: access_rules.clear(providers[name], plan.fleet, wait_timeout)
+        for name in going
+        if name not in failed
+    }
+    ended = Scheduler[None](providers, clock).run(jobs)
+    return [
+        access_rules.cleared(cloud, ended[name])
+        if name in ended
+        else AccessOutcome(name, "skipped", cloud.changes)
+        for name, cloud in going.items()
+    ]
 
 
 def _on_its_way(change: Change) -> bool:
@@ -139,22 +170,7 @@ class _Crew:
         self._clock = clock
         self._begun: dict[int, float] = {}
         self.outcomes: dict[int, Outcome] = {}
-        self._prepared = {
-            name: _Once(lambda provider=provider, wanted=wanted: provider.prepare(wanted))  # type: ignore[misc]
-            for name, provider in providers.items()
-            if (
-                wanted := [
-                    spec.machines[c.machine]
-                    for c in plan.changes
-                    if c.verb is Verb.CREATE and c.provider == name
-                ]
-            )
-        }
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What preparing for new machines brought to light."""
-        return tuple(dict.fromkeys(note for once in self._prepared.values() for note in once.answer))
+        self.prepared = access_rules.preparations(plan, providers)
 
     def job(self, queue: Sequence[tuple[int, Change]]) -> Job[None]:
         """Carry out the changes of one machine in order; the first that fails ends it."""
@@ -209,7 +225,7 @@ class _Crew:
         cloud = self._clouds[change.provider]
         machine = self._spec.machines.get(change.machine)
         if change.verb is Verb.CREATE and machine:
-            yield Ask(change.provider, self._prepared[change.provider])
+            yield Ask(change.provider, self.prepared[change.provider])
             return (yield from cloud.create(machine, change.zones, self._boots[change.machine]))
         if change.verb is Verb.DELETE and change.instance:
             return (yield from cloud.delete(change.instance))
@@ -224,34 +240,6 @@ class _Crew:
         if change.verb is Verb.CHANGE:
             return (yield from cloud.relabel(machine, change.instance, change.after["labels"]))
         return (yield from cloud.reaches(machine, change.instance.zone, State.RUNNING))
-
-
-class _Once:
-    """Makes a call once, whoever comes first; everybody gets its end. Safe to call from many threads."""
-
-    def __init__(self, call: Callable[[], Sequence[str] | None]) -> None:
-        self.answer: Sequence[str] = ()
-        self._call = call
-        self._lock = threading.Lock()
-        self._error: ProviderError | None = None
-        self._done = False
-
-    def __call__(self) -> None:
-        with self._lock:
-            if not self._done:
-                try:
-                    self.answer = self._call() or ()
-                except ProviderError as error:
-                    self._error = error
-                self._done = True
-        if failure := self._error:
-            # Everybody gets an error of his own, because each is told of another machine.
-            raise type(failure)(
-                f"preparing for new machines failed: {failure.what}",
-                hint=failure.hint,
-                code=failure.code,
-                details=failure.details,
-            )
 
 
 def _unexpected(error: Exception | None) -> FleetError:

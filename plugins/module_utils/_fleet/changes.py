@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from .access import CloudAccess
 from .errors import ApprovalRequired, BudgetExceeded, FleetError
 from .machines import Instance
 from .prices import Price, Total
@@ -113,6 +114,7 @@ class Plan:
         usd_per: the exchange rates the totals are computed with.
         ceilings: for creates that may end up in a dearer fallback zone, the dearest price by machine.
         warnings: what the reader should know and need not settle.
+        access: who may reach the machines, by cloud; for the fleet as a whole, whatever the run is limited to.
     """
 
     fleet: str
@@ -121,11 +123,17 @@ class Plan:
     others: tuple[Price, ...] = ()
     ceilings: Mapping[str, Price] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    access: tuple[CloudAccess, ...] = ()
 
     @property
     def acting(self) -> tuple[Change, ...]:
         """What touches a cloud."""
         return tuple(change for change in self.changes if change.acts)
+
+    @property
+    def differs(self) -> bool:
+        """Carrying it out touches a cloud."""
+        return bool(self.acting) or any(cloud.changes for cloud in self.access)
 
     @property
     def errors(self) -> dict[str, FleetError]:
@@ -190,6 +198,11 @@ class Plan:
                 default=str,
             )
             for change in self.acting
+        )
+        entries += sorted(
+            json.dumps([cloud.provider, change.to_json()], sort_keys=True)
+            for cloud in self.access
+            for change in cloud.changes
         )
         return hashlib.sha256("\n".join([self.fleet, *entries]).encode()).hexdigest()[:16]
 

@@ -39,6 +39,8 @@ _WORDS = {
     Verb.UNKNOWN: "unknown",
 }
 
+_ACCESS_VERBS = (Verb.CREATE, Verb.DELETE, Verb.CHANGE)
+
 _KEEPS_SHOWN = 50
 """More machines that stay as they are than this are summed up in one line."""
 
@@ -57,6 +59,11 @@ def lines(
     summary = (
         ", ".join(f"{counted[verb]} {_WORDS[verb]}" for verb in Verb if counted[verb]) or "nothing declared"
     )
+    entries = [change.action for cloud in plan.access for change in cloud.changes]
+    if entries:
+        summary += ". Access: " + ", ".join(
+            f"{entries.count(verb)} {_WORDS[verb]}" for verb in _ACCESS_VERBS if verb in entries
+        )
     result = [f"Fleet {plan.fleet}: {summary}."]
     if simulated:
         result.append(
@@ -64,13 +71,14 @@ def lines(
         )
     keeps = [change for change in plan.changes if change.verb is Verb.KEEP]
     shown = [c for c in plan.changes if c.verb is not Verb.KEEP or len(keeps) <= _KEEPS_SHOWN]
-    if shown:
-        result += ["", *aligned(_rows(shown), right=(5, 6, 7))]
+    if shown or entries:
+        result += ["", *aligned([*_rows(shown), *_access_rows(plan)], right=(5, 6, 7))]
     if len(shown) < len(plan.changes):
         result.append(f"  and {len(keeps)} machines as declared.")
     result += ["", *_cost(plan, budget)]
     notes = [*_sources(plan), *(f"Warning: {text}" for text in plan.warnings)]
     notes += [f"Problem: {error}" for error in plan.errors.values()]
+    notes += [f"Problem: {cloud.error}" for cloud in plan.access if cloud.error]
     if refusal:
         notes.append(f"Refused: {refusal}")
     elif plan.needs_approval:
@@ -101,6 +109,14 @@ def _rows(changes: Iterable[Change]) -> list[list[str]]:
             ]
         )
     return rows
+
+
+def _access_rows(plan: Plan) -> list[list[str]]:
+    return [
+        [_SIGNS[Verb(change.action)], change.action, "access", "", cloud.provider, "", "", "", change.text]
+        for cloud in plan.access
+        for change in cloud.changes
+    ]
 
 
 def _why(change: Change) -> str:

@@ -7,12 +7,13 @@ This file is private to the gpumesh.fleet collection.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import SecretStr
 
-from . import births, known_hosts, live, plan, plan_table, spec_file
+from . import access_rules, births, known_hosts, live, plan, plan_table, spec_file
+from .access import AccessOutcome
 from .apply import Outcome, apply, would
 from .changes import Plan, Verb
 from .clock import Clock
@@ -62,6 +63,7 @@ class Report:
         outcomes: of each change; in a run that only plans, what would be done.
         machines: every machine of the fleet as it is afterwards.
         keys_changed: known_hosts was changed.
+        access: what came of firewalls and registered SSH keys, by cloud.
     """
 
     spec: FleetSpec
@@ -72,20 +74,27 @@ class Report:
     warnings: tuple[str, ...]
     simulated: tuple[str, ...]
     keys_changed: bool = False
+    access: tuple[AccessOutcome, ...] = ()
 
     @property
     def changed(self) -> bool:
         """Something was, or would be, changed."""
-        return self.keys_changed or any(
-            outcome.action != Verb.KEEP and outcome.status in ("ok", "would") for outcome in self.outcomes
+        done = ("ok", "would")
+        return (
+            self.keys_changed
+            or any(outcome.action != Verb.KEEP and outcome.status in done for outcome in self.outcomes)
+            or any(outcome.changes and outcome.status in done for outcome in self.access)
         )
 
     @property
     def errors(self) -> list[FleetError]:
-        """All that went wrong, by machine."""
+        """All that went wrong: by machine, then what is no single machine's matter."""
         failed = {outcome.machine: outcome.error for outcome in self.outcomes if outcome.error}
         found = {**self.plan.errors, **failed}
-        return [found[name].about(name) for name in sorted(found)]
+        # A machine that could not be made for want of access says so itself.
+        told = {o.provider for o in self.outcomes if o.error and o.action == Verb.CREATE}
+        others = [o.error for o in self.access if o.error and o.provider not in told]
+        return [*(found[name].about(name) for name in sorted(found)), *others]
 
     @property
     def table(self) -> list[str]:
@@ -111,6 +120,7 @@ class Report:
             "digest": self.plan.digest,
             "needs_approval": self.plan.needs_approval,
             "refusal": self.refusal,
+            "access": [entry for outcome in self.access for entry in outcome.to_json()],
             "results": [outcome.to_json() for outcome in self.outcomes],
             "machines": dict(self.machines),
             "failures": [error.as_failure() for error in self.errors],
@@ -139,20 +149,24 @@ def run(request: Request, kinds: Mapping[str, Kind], environ: Mapping[str, str],
         retire=request.retire,
         prune=request.prune,
     )
+    access = access_rules.look(spec, seen, made, only=request.only, retire=request.retire)
+    made = replace(made, access=access)
     unused = {provider: error for provider, error in seen.sick.items() if not _wanted(spec, provider)}
     warnings = [*made.warnings, *(f"{provider}: {error}" for provider, error in unused.items())]
     simulated = tuple(sorted(name for name, listing in seen.listings.items() if listing.simulated))
     if not request.carry_out:
         refusal = _refusal(made, spec)
         machines = _machines(spec, seen.instances)
-        return Report(spec, made, refusal, would(made), machines, tuple(warnings), simulated)
+        foreseen = access_rules.would(made)
+        warnings += _notes(foreseen)
+        return Report(spec, made, refusal, would(made), machines, tuple(warnings), simulated, access=foreseen)
 
     made.check_budget(spec.budget)
     made.check_approval(approve=request.approve, approved_digest=request.approved_digest)
     new = [spec.machines[change.machine] for change in made.changes if change.verb is Verb.CREATE]
     boots = births.first_boots(spec, kinds, [machine for machine in new if isinstance(machine, CloudMachine)])
-    outcomes, notes = apply(made, spec, seen.providers, boots, clock, wait_timeout=request.wait_timeout)
-    warnings += notes
+    outcomes, let_in = apply(made, spec, seen.providers, boots, clock, wait_timeout=request.wait_timeout)
+    warnings += _notes(let_in)
     instances = _afterwards(seen, outcomes)
     path = request.known_hosts or spec.known_hosts
     gathered = gather(
@@ -171,7 +185,7 @@ def run(request: Request, kinds: Mapping[str, Kind], environ: Mapping[str, str],
         )
     keys_changed = file_keys(spec, path, gathered.keys, _complete(seen), write=True)
     machines = _machines(spec, instances)
-    return Report(spec, made, None, outcomes, machines, tuple(warnings), simulated, keys_changed)
+    return Report(spec, made, None, outcomes, machines, tuple(warnings), simulated, keys_changed, let_in)
 
 
 def record_host_keys(
@@ -250,6 +264,10 @@ def _refusal(made: Plan, spec: FleetSpec) -> str | None:
     except BudgetExceeded as error:
         return str(error)
     return None
+
+
+def _notes(access: Sequence[AccessOutcome]) -> list[str]:
+    return list(dict.fromkeys(note for outcome in access for note in outcome.notes))
 
 
 def _wanted(spec: FleetSpec, provider: str) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..access import Access
 from ..errors import FleetError
 from ..machines import Instance
 from ..prices import Price
@@ -45,8 +46,8 @@ class Operation:
 
     Attributes:
         id: the cloud's name of it.
-        machine: the declared machine it is for.
-        verb: ``create``, ``delete``, ``start``, ``stop``, ``change``.
+        machine: the declared machine it is for; empty where it is for the whole fleet.
+        verb: ``create``, ``delete``, ``start``, ``stop``, ``change``, ``access``.
         zone: where the cloud keeps it, if it keeps operations by zone.
     """
 
@@ -91,11 +92,25 @@ class Provider(Protocol):
     def zones(self, machine: MachineBase) -> Sequence[str]:
         """Where the machine may be placed, in order of preference: the declared zone, then its fallbacks."""
 
-    def prepare(self, machines: Sequence[MachineBase]) -> Sequence[str] | None:
-        """What the machines about to be created share: firewall, SSH keys. Idempotent, called once before creates.
+    def access(self, machines: Sequence[MachineBase]) -> Access:
+        """How what lets people in to these machines differs from what is declared: firewalls, registered SSH keys.
+
+        Only reads, in one request where nothing differs.
+
+        Args:
+            machines: all of the fleet that exist here or are to exist. Without any, whatever is the fleet's own is to go.
+        """
+
+    def prepare(self, machines: Sequence[MachineBase]) -> Operation | None:
+        """Make it as declared: for machines, before any is created; for none, once all are gone.
+
+        Idempotent. Does no harm to what others do at the same time.
 
         Returns:
-            Whatever the user should know about it, one sentence each.
+            Work that goes on, of verb ``access``; creates may be asked for meanwhile. None if there is none.
+
+        Raises:
+            Conflict: something is in use still.
         """
 
     def create(self, machine: MachineBase, zone: str, boot: FirstBoot) -> Operation:

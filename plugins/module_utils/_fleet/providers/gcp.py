@@ -12,17 +12,18 @@ This file is private to the gpumesh.fleet collection.
 from __future__ import annotations
 
 import os
-import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import errors
+from ..access import Access
 from ..machines import FLEET_LABEL, Instance
 from ..prices import Price
 from . import gcp_prices, gcp_shapes, gcp_wire
 from .base import Kind, Listing, Operation, Progress
+from .gcp_access import GcpAccess
 from .gcp_models import GcpMachine, GcpSettings
 
 if TYPE_CHECKING:
@@ -54,9 +55,7 @@ class GcpProvider:
         self._spec = spec
         self._api = api
         self._ask_for_partial = True
-        self._lock = threading.Lock()
-        self._pending: set[str] = set()
-        self._firewall_error: errors.FleetError | None = None
+        self._access = GcpAccess(spec, api)
 
     def list(self) -> Listing:
         instances: dict[str, Instance] = {}
@@ -118,68 +117,12 @@ class GcpProvider:
     def zones(self, machine: MachineBase) -> Sequence[str]:
         return _gcp(machine).zones
 
-    def prepare(self, machines: Sequence[MachineBase]) -> Sequence[str]:
+    def access(self, machines: Sequence[MachineBase]) -> Access:
+        return self._access.look(machines)
+
+    def prepare(self, machines: Sequence[MachineBase]) -> Operation | None:
         """Firewall rules that open SSH to declared sources and to nobody else."""
-        with self._lock:
-            self._firewall_error = None
-        rules = {rule.tag: rule for rule in map(self._rule, machines)}
-        if not rules:
-            return ()
-        existing = self._firewalls({rule.network for rule in rules.values()})
-        notes: list[str] = []
-        for rule in rules.values():
-            for name, wanted in rule.firewalls(self._spec.fleet).items():
-                self._converge(name, existing.get(name), wanted)
-            if not rule.sources:
-                notes.append(
-                    f"ssh_sources names no IPv4 network, so nobody can reach the machines tagged {rule.tag} by SSH"
-                )
-            notes += gcp_wire.wider_rules(existing.values(), rule)
-        return notes
-
-    def _rule(self, machine: MachineBase) -> gcp_wire.SshRule:
-        declared = _gcp(machine)
-        return gcp_wire.ssh_rule(
-            self._spec.fleet, declared, self._spec.ssh_sources(declared), self._spec.defaults.ssh_port
-        )
-
-    def _firewalls(self, networks: Iterable[str]) -> dict[str, Mapping[str, Any]]:
-        """The project's firewall rules of these networks, by name."""
-        found: dict[str, Mapping[str, Any]] = {}
-        query = {"maxResults": _PAGE}
-        wanted = set(networks)
-        while True:
-            answer = self._api.get("global/firewalls", "listing the firewall rules", **query)
-            for rule in answer.get("items") or ():
-                if gcp_wire.last(rule.get("network")) in wanted:
-                    found[str(rule["name"])] = rule
-            if not answer.get("nextPageToken"):
-                return found
-            query["pageToken"] = str(answer["nextPageToken"])
-
-    def _converge(
-        self, name: str, actual: Mapping[str, Any] | None, wanted: Mapping[str, Any] | None
-    ) -> None:
-        path = f"global/firewalls/{name}"
-        if wanted is None:
-            if actual is not None:
-                self._follow(self._api.write("DELETE", path, f"removing firewall rule {name}"))
-            return
-        if actual is None:
-            try:
-                self._follow(
-                    self._api.write("POST", "global/firewalls", f"making firewall rule {name}", wanted)
-                )
-            except errors.Conflict:
-                # Someone else made it since we looked.
-                actual = {}
-        if actual is not None and not gcp_wire.same_firewall(actual, wanted):
-            self._follow(self._api.write("PATCH", path, f"changing firewall rule {name}", wanted))
-
-    def _follow(self, operation: Mapping[str, Any]) -> None:
-        """Remember work that creates depend on; :meth:`poll` watches it while instances are being made."""
-        with self._lock:
-            self._pending.add(str(operation["name"]))
+        return self._access.prepare(machines)
 
     def create(self, machine: MachineBase, zone: str, boot: FirstBoot) -> Operation:
         declared = _gcp(machine)
@@ -189,7 +132,7 @@ class GcpProvider:
             boot,
             fleet=self._spec.fleet,
             project=self._api.project,
-            tag=self._rule(machine).tag,
+            tags=self._access.tags(declared),
         )
         doing = f"making instance {machine.name} in {zone}"
         try:
@@ -236,10 +179,16 @@ class GcpProvider:
         by_id = {operation.id: operation for operation in operations}
         zones: dict[str, set[str]] = defaultdict(set)
         for operation in operations:
-            zones[operation.zone].add(operation.id)
-        self._look_after_firewalls()
+            if operation.verb != "access":
+                zones[operation.zone].add(operation.id)
+        self._access.watch()
         found = _parallel(lambda zone: self._operations(zone, zones[zone]), sorted(zones))
-        return {raw["name"]: self._progress(by_id[raw["name"]], raw) for part in found for raw in part}
+        stand = {
+            operation.id: self._access.progress for operation in operations if operation.verb == "access"
+        }
+        return stand | {
+            raw["name"]: self._progress(by_id[raw["name"]], raw) for part in found for raw in part
+        }
 
     def _operations(self, zone: str, wanted: Set[str]) -> Sequence[Mapping[str, Any]]:
         """These operations as they stand; one that Google no longer knows is left out."""
@@ -275,26 +224,8 @@ class GcpProvider:
                 True, self._advised(error, operation.machine, operation.zone).about(operation.machine)
             )
         if operation.verb == "create":
-            with self._lock:
-                if self._firewall_error is None and self._pending:
-                    return Progress(done=False)
-            return Progress(True, self._firewall_error)
+            return self._access.progress
         return Progress(True)
-
-    def _look_after_firewalls(self) -> None:
-        with self._lock:
-            pending = sorted(self._pending)
-        for name in pending:
-            raw = self._operation(f"global/operations/{name}")
-            if raw is None or raw.get("status") == "DONE":
-                error = _operation_error(raw or {}, "to open SSH by a firewall rule")
-                with self._lock:
-                    self._pending.discard(name)
-                    if error is not None:
-                        # Whatever its kind, no other zone would help.
-                        self._firewall_error = errors.OperationFailed(
-                            error.what, hint=error.hint, code=error.code, details=error.details
-                        )
 
     def _advised(self, error: errors.ProviderError, name: str, zone: str) -> errors.ProviderError:
         """The error, with what our tables know about GPUs in that zone."""

@@ -215,7 +215,8 @@ def converge(provider: GcpProvider, wish: Wish, clock: Clock, *, check: bool) ->
     if check or before == after:
         return Outcome(before, after, present)
     if present is None and machine is not None:
-        notes = tuple(provider.prepare([machine]))
+        notes = provider.access([machine]).notes
+        work.end(provider.prepare([machine]))
         present = work.create(machine)
         after = {**after, "zone": present.zone}
     elif present is not None and wish.state == "absent":

@@ -6,12 +6,9 @@ This file is private to the gpumesh.fleet collection.
 
 from __future__ import annotations
 
-import hashlib
-import ipaddress
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..firstboot import FirstBoot
@@ -44,13 +41,6 @@ _STATES: Mapping[str, State] = {
 _HYPERDISK_ONLY = re.compile(r"^(?:a4|a4x|c4|c4a|c4d|g4|n4|n4a|n4d)-")
 _HOST_KEY = re.compile(r"^(?:ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521))$")
 _BASE64 = re.compile(r"^[A-Za-z0-9+/]{40,}={0,2}$")
-_SSH = 22
-
-ALLOW_PRIORITY = 900
-"""Of the rule that opens SSH to declared sources; below Google's default of 1000, so it is looked at earlier."""
-
-DENY_PRIORITY = ALLOW_PRIORITY + 1
-"""Of the rule that closes it to all others, whatever else the network allows (``default-allow-ssh``)."""
 
 
 def last(url: str | None) -> str:
@@ -118,7 +108,7 @@ def host_keys(guest_attributes: Json) -> tuple[str, ...]:
 
 
 def insert_body(
-    machine: GcpMachine, zone: str, boot: FirstBoot, *, fleet: str, project: str, tag: str
+    machine: GcpMachine, zone: str, boot: FirstBoot, *, fleet: str, project: str, tags: Sequence[str]
 ) -> dict[str, Any]:
     """The request that makes an instance.
 
@@ -128,7 +118,7 @@ def insert_body(
         boot: what it is told at birth.
         fleet: name of the fleet.
         project: id of the project.
-        tag: network tag by which its firewall rule finds it.
+        tags: network tags by which firewall rules find it.
     """
     labels = {**machine.labels, FLEET_LABEL: fleet, MACHINE_LABEL: machine.name}
     disk_type = machine.disk_type or (
@@ -144,7 +134,7 @@ def insert_body(
         "name": machine.name,
         "machineType": f"zones/{zone}/machineTypes/{machine.type}",
         "labels": labels,
-        "tags": {"items": [tag]},
+        "tags": {"items": list(tags)},
         "disks": [
             {
                 "boot": True,
@@ -239,139 +229,3 @@ chown "$user:$group" "$home/.ssh/authorized_keys"
 mkdir -p "${{done%/*}}"
 touch "$done"
 """
-
-
-@dataclass(frozen=True, slots=True)
-class SshRule:
-    """Who may reach the SSH port of which machines.
-
-    Attributes:
-        tag: network tag of the machines, and name of the rule.
-        network: VPC network it is for.
-        sources: IPv4 networks. Machines are made without a public IPv6 address, so IPv6 sources do not matter.
-        ports: of the SSH server: where images listen, and where it is to listen later.
-    """
-
-    tag: str
-    network: str
-    sources: tuple[str, ...]
-    ports: tuple[int, ...]
-
-    @property
-    def open_to_all(self) -> bool:
-        """Whether nobody is kept out."""
-        return any(ipaddress.ip_network(source).prefixlen == 0 for source in self.sources)
-
-    def firewalls(self, fleet: str) -> dict[str, dict[str, Any] | None]:
-        """The firewall rules that make it so, by name; None: there must be no rule of that name.
-
-        A rule with no source would be open to all, so without sources there is none that allows.
-        """
-        common = {
-            "description": f"SSH to the machines of fleet {fleet}; kept by gpumesh.fleet.",
-            "network": f"global/networks/{self.network}",
-            "direction": "INGRESS",
-            "targetTags": [self.tag],
-            "disabled": False,
-        }
-        ssh = [{"IPProtocol": "tcp", "ports": [str(port) for port in self.ports]}]
-        allow = {
-            **common,
-            "name": self.tag,
-            "priority": ALLOW_PRIORITY,
-            "sourceRanges": list(self.sources),
-            "allowed": ssh,
-        }
-        deny = {
-            **common,
-            "name": f"{self.tag}-deny",
-            "priority": DENY_PRIORITY,
-            "sourceRanges": ["0.0.0.0/0"],
-            "denied": ssh,
-        }
-        return {
-            self.tag: allow if self.sources else None,
-            f"{self.tag}-deny": None if self.open_to_all else deny,
-        }
-
-
-def ssh_rule(fleet: str, machine: GcpMachine, sources: Sequence[str], ssh_port: int) -> SshRule:
-    """The rule a machine is under: one for the fleet, or one of its own where it declares its own sources."""
-    variant = "" if machine.ssh_sources is None else machine.name
-    name = f"gpumesh-{fleet}"
-    if variant or machine.network != "default" or len(name) > 63 - len("-ssh-deny"):
-        digest = hashlib.sha256(f"{fleet}/{machine.network}/{variant}".encode()).hexdigest()[:8]
-        name = f"{name[: 63 - len('-12345678-ssh-deny')].rstrip('-')}-{digest}"
-    v4 = sorted({source for source in sources if ipaddress.ip_network(source).version == 4})
-    return SshRule(f"{name}-ssh", machine.network, tuple(v4), tuple(sorted({_SSH, ssh_port})))
-
-
-def same_firewall(actual: Json, wanted: Json) -> bool:
-    """Whether a firewall rule that exists is the one wanted."""
-    return all(_comparable(actual, key) == _comparable(wanted, key) for key in _FIREWALL_KEYS)
-
-
-_FIREWALL_KEYS = (
-    "network",
-    "direction",
-    "priority",
-    "disabled",
-    "sourceRanges",
-    "targetTags",
-    "allowed",
-    "denied",
-)
-
-
-def _comparable(rule: Json, key: str) -> Any:
-    value = rule.get(key)
-    if key == "network":
-        return last(value)
-    if key in ("allowed", "denied"):
-        return sorted(
-            (str(entry.get("IPProtocol")).lower(), sorted(entry.get("ports") or ())) for entry in value or ()
-        )
-    return sorted(value or ()) if key in ("sourceRanges", "targetTags") else value or 0
-
-
-def wider_rules(firewalls: Iterable[Json], rule: SshRule) -> list[str]:
-    """Rules of others that open SSH to more than is declared, and that ours cannot overrule, in sentences."""
-    declared = [ipaddress.ip_network(source) for source in rule.sources]
-    notes = []
-    for other in firewalls:
-        if (
-            other.get("name") == rule.tag
-            or last(other.get("network")) != rule.network
-            or other.get("direction", "INGRESS") != "INGRESS"
-            or other.get("disabled")
-            or int(other.get("priority", 1000)) >= DENY_PRIORITY
-            or other.get("targetServiceAccounts")
-            or (other.get("targetTags") and rule.tag not in other["targetTags"])
-            or not any(_opens(entry, rule.ports) for entry in other.get("allowed") or ())
-        ):
-            continue
-        wider = [
-            source for source in other.get("sourceRanges") or ("0.0.0.0/0",) if not _inside(source, declared)
-        ]
-        if wider:
-            notes.append(
-                f"firewall rule {other.get('name')} of network {rule.network} opens SSH to {', '.join(wider)}, which is more "
-                f"than ssh_sources says, and its priority {other.get('priority')} is above ours: delete or narrow it"
-            )
-    return notes
-
-
-def _opens(entry: Json, ports: Iterable[int]) -> bool:
-    protocol = str(entry.get("IPProtocol")).lower()
-    if protocol not in ("tcp", "6", "all"):
-        return False
-    ranges = [str(text).partition("-")[::2] for text in entry.get("ports") or ()]
-    return not ranges or any(int(low) <= port <= int(high or low) for low, high in ranges for port in ports)
-
-
-def _inside(source: str, declared: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
-    """Whether all of a source is declared, or it is IPv6, over which our machines cannot be reached."""
-    network = ipaddress.ip_network(source, strict=False)
-    if isinstance(network, ipaddress.IPv6Network):
-        return True
-    return any(isinstance(other, ipaddress.IPv4Network) and network.subnet_of(other) for other in declared)

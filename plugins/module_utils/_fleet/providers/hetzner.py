@@ -21,12 +21,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import errors
+from ..access import Access
 from ..firstboot import HOST_KEY_LABEL, NEXT_HOST_KEY_LABEL, FirstBoot, key_to_label
 from ..machines import FLEET_LABEL, MACHINE_LABEL, Instance
 from ..prices import Price
 from ..spec import FleetSpec, MachineBase
 from . import hetzner_view as view
 from .base import Kind, Listing, Operation, Progress
+from .hetzner_access import HetznerAccess
 from .hetzner_models import HetznerMachine, HetznerSettings
 
 if TYPE_CHECKING:
@@ -35,9 +37,6 @@ if TYPE_CHECKING:
 
 SHUTDOWN_GRACE = 60.0
 """Seconds a guest has to shut down before its server is switched off."""
-
-_FIREWALL_TRIES = 5
-"""How often the fleet's firewalls are looked at and brought in line before an error is reported."""
 
 
 @dataclass(slots=True)
@@ -60,6 +59,7 @@ class Hetzner:
         self._api = api
         self._spec = spec
         self._clock = clock
+        self._access = HetznerAccess(api, spec, clock)
         self._tariff: view.Tariff | None = None
         self._tariff_lock = threading.Lock()
         self._stops: dict[str, _Stop] = {}
@@ -92,54 +92,13 @@ class Hetzner:
         mine = _ours(machine)
         return (mine.location, *mine.fallback_locations)
 
+    def access(self, machines: Sequence[MachineBase]) -> Access:
+        """What differs of the fleet's firewalls and keys."""
+        return self._access.look(machines)
+
     def prepare(self, machines: Sequence[MachineBase]) -> None:
-        """Bring the fleet's firewalls to what is declared for all its machines here.
-
-        They hold by label, so a server is under its firewall from its first moment. SSH keys are registered by
-        :meth:`create`, which knows whose they are.
-        """
-        declared = [
-            machine for machine in self._spec.machines.values() if isinstance(machine, HetznerMachine)
-        ]
-        own = {machine.name: machine.ssh_sources for machine in declared if machine.ssh_sources is not None}
-        defaults = self._spec.defaults
-        wanted = view.firewalls(self._spec.fleet, defaults.ssh_sources, own, {22, defaults.ssh_port})
-        for attempt in range(_FIREWALL_TRIES):
-            try:
-                self._converge_all(wanted)
-                return
-            except errors.Conflict:
-                # Somebody else was faster, or an earlier request of ours that was not answered: look again.
-                if attempt == _FIREWALL_TRIES - 1:
-                    raise
-                self._clock.sleep(2.0**attempt / 2)
-
-    def _converge_all(self, wanted: Sequence[view.Firewall]) -> None:
-        present = {fw["name"]: fw for fw in self._api.firewalls(f"{FLEET_LABEL}=={self._spec.fleet}")}
-        for firewall in wanted:
-            found = present.pop(firewall.name, None) or self._api.firewall_named(firewall.name)
-            if found and found["labels"].get(FLEET_LABEL) != self._spec.fleet:
-                raise errors.InvalidRequest(
-                    f"the project has a firewall named {firewall.name} that is not of the fleet {self._spec.fleet}",
-                    hint="Rename the fleet, or the firewall in the Hetzner console",
-                )
-            self._converge(firewall, found)
-        for stale in present.values():
-            self._api.retire_firewall(stale["id"], view.selectors(stale))
-
-    def _converge(self, wanted: view.Firewall, present: view.Json | None) -> None:
-        if present is None:
-            self._api.create_firewall(
-                wanted.name, {FLEET_LABEL: self._spec.fleet}, wanted.rules, wanted.selector
-            )
-            return
-        if not view.same_rules(present["rules"], wanted.rules):
-            self._api.set_firewall_rules(present["id"], wanted.rules)
-        applied = view.selectors(present)
-        if wanted.selector not in applied:
-            self._api.apply_firewall(present["id"], wanted.selector)
-        if others := [selector for selector in applied if selector != wanted.selector]:
-            self._api.unapply_firewall(present["id"], others)
+        """Bring the fleet's firewalls to what is declared, at once."""
+        self._access.prepare(machines)
 
     def create(self, machine: MachineBase, zone: str, boot: FirstBoot) -> Operation:
         """Ask for the server, labelled and with its user data, in one request."""
@@ -159,7 +118,7 @@ class Hetzner:
                 "server_type": mine.type,
                 "image": mine.image,
                 "location": zone,
-                "ssh_keys": self._api.ssh_keys(boot.authorized_keys),
+                "ssh_keys": self._api.ssh_keys(boot.authorized_keys, {FLEET_LABEL: self._spec.fleet}),
                 "user_data": boot.cloud_config(),
                 "labels": labels,
                 "public_net": {"enable_ipv4": True, "enable_ipv6": True},

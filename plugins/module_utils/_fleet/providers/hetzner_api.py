@@ -370,32 +370,48 @@ class HetznerApi:
         self.call("POST", path, "taking the firewall off", json=body)
 
     def retire_firewall(self, firewall_id: int, selectors: Sequence[str]) -> None:
-        """Take a firewall off, and delete it unless Hetzner is still at taking it off: then next time."""
-        if selectors:
-            self.unapply_firewall(firewall_id, selectors)
+        """Take a firewall off and delete it.
+
+        Raises:
+            Conflict: Hetzner is still at taking it off.
+        """
         try:
+            if selectors:
+                self.unapply_firewall(firewall_id, selectors)
             self.call("DELETE", f"/firewalls/{firewall_id}", "deleting the firewall")
-        except (errors.Conflict, errors.NotFound):
+        except errors.NotFound:
             return
 
-    def ssh_keys(self, public_keys: Sequence[str]) -> list[int]:
-        """The ids of these keys in the project, which are registered where they are not yet."""
-        with self._keys_lock:
-            return [self._ssh_key(key) for key in dict.fromkeys(key.strip() for key in public_keys)]
+    def ssh_keys_of(self, selector: str) -> list[dict[str, Any]]:
+        """Every registered SSH key whose labels fit."""
+        return self.all("/ssh_keys", "ssh_keys", "listing SSH keys", {"label_selector": selector})
 
-    def _ssh_key(self, public: str) -> int:
+    def delete_ssh_key(self, key_id: int) -> None:
+        """Forget a registered key. Servers made with it keep it."""
+        try:
+            self.call("DELETE", f"/ssh_keys/{key_id}", "deleting an SSH key")
+        except errors.NotFound:
+            return
+
+    def ssh_keys(self, public_keys: Sequence[str], labels: Mapping[str, str] | None = None) -> list[int]:
+        """The ids of these keys in the project, which are registered where they are not yet.
+
+        Args:
+            labels: of those that have to be registered.
+        """
+        with self._keys_lock:
+            keys = dict.fromkeys(key.strip() for key in public_keys)
+            return [self._ssh_key(key, labels or {}) for key in keys]
+
+    def _ssh_key(self, public: str, labels: Mapping[str, str]) -> int:
         fingerprint = key_fingerprint(public)
         if fingerprint not in self._keys:
             found = self._ssh_key_by(fingerprint)
             if found is None:
                 name = f"gpumesh-{fingerprint.replace(':', '')}"
+                body = {"name": name, "public_key": public, "labels": dict(labels)}
                 try:
-                    answer = self.call(
-                        "POST",
-                        "/ssh_keys",
-                        "registering an SSH key",
-                        json={"name": name, "public_key": public},
-                    )
+                    answer = self.call("POST", "/ssh_keys", "registering an SSH key", json=body)
                     found = answer["ssh_key"]["id"]
                 except errors.Conflict:
                     # Another control machine was faster.

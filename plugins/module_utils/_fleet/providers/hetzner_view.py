@@ -165,6 +165,11 @@ class Firewall:
     selector: str
     rules: tuple[dict[str, Any], ...]
 
+    @property
+    def words(self) -> dict[str, str]:
+        """It in words, to be compared with :func:`words` of one that exists."""
+        return words(self.rules, [self.selector])
+
 
 def firewalls(
     fleet: str, default: Sequence[str], own: Mapping[str, Sequence[str]], ports: Iterable[int]
@@ -214,17 +219,26 @@ def _rule(protocol: str, port: str | None, sources: Sequence[str], description: 
 
 def same_rules(one: Iterable[Json], other: Iterable[Json]) -> bool:
     """Whether two lists of firewall rules let the same through."""
+    return _traffic(one) == _traffic(other)
 
-    def key(rule: Json) -> tuple[Any, ...]:
-        return (
-            rule["direction"],
-            rule["protocol"],
-            rule.get("port") or "",
-            networks(rule.get("source_ips") or ()),
-            networks(rule.get("destination_ips") or ()),
-        )
 
-    return sorted(map(key, one)) == sorted(map(key, other))
+def words(rules: Iterable[Json], held_by: Sequence[str]) -> dict[str, str]:
+    """A firewall in words: what it lets through from where, and which servers it holds for."""
+    return {**_traffic(rules), "for servers with": " or ".join(sorted(held_by)) or "nothing"}
+
+
+def _traffic(rules: Iterable[Json]) -> dict[str, str]:
+    found: dict[str, set[str]] = {}
+    for rule in rules:
+        into = rule["direction"] == "in"
+        port = rule.get("port") or ""
+        what = "SSH" if (rule["protocol"], port) == ("tcp", "22") else f"{rule['protocol']} {port}".rstrip()
+        there = rule.get("source_ips" if into else "destination_ips") or ()
+        found.setdefault(f"{what} from" if into else f"outgoing {what} to", set()).update(networks(there))
+    return {
+        what: "anywhere" if there == set(_ANYWHERE) else ", ".join(sorted(there)) or "nowhere"
+        for what, there in sorted(found.items())
+    }
 
 
 def selectors(firewall: Json) -> list[str]:

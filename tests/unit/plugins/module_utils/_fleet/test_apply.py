@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import errors, plan
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import access_rules, errors, plan
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.apply import Outcome, apply, would
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.changes import Plan
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.live import look
@@ -46,7 +47,7 @@ class Stage:
     def plan(self, spec: FleetSpec, **options: Any) -> Plan:
         live = look(spec, kinds(self.iron, self.tin), self.clock)
         self.providers = live.providers
-        return plan.make(
+        made = plan.make(
             spec,
             live.instances,
             LiveQuotes(live.providers),
@@ -54,11 +55,13 @@ class Stage:
             sick=live.sick,
             **options,
         )
+        limits = {name: value for name, value in options.items() if name in ("only", "retire")}
+        return replace(made, access=access_rules.look(spec, live, made, **limits))
 
     def run(self, spec: FleetSpec, *, wait_timeout: float = 600.0, **options: Any) -> dict[str, Outcome]:
         """Look, plan, apply; the outcomes by machine."""
         made = self.plan(spec, **options)
-        outcomes, self.notes = apply(
+        outcomes, self.access = apply(
             made, spec, self.providers, boots(spec), self.clock, wait_timeout=wait_timeout
         )
         assert {o.machine for o in made.acting} <= {o.machine for o in outcomes}
@@ -105,7 +108,7 @@ def test_a_fleet_of_two_clouds_is_created_at_the_same_time(stage: Stage) -> None
     assert all(o.instance and o.instance.state is State.RUNNING for o in outcomes.values())
     assert stage.clock.now() < 7, "each operation takes 5 s, and all are under way at once"
     assert stage.iron.calls["poll"] <= 20, "operations are asked about together"
-    assert stage.iron.calls["prepare"] == 1 and stage.notes == ("iron is ready", "tin is ready")
+    assert stage.iron.calls["prepare"] == 1 and stage.iron.calls["access"] == 1
     assert not stage.plan(spec).acting
 
 
@@ -464,7 +467,7 @@ def test_runs_under_any_faults_end_in_exactly_what_is_declared(
     pending = dict(ordered)
 
     def fault(verb: str, machine: str, zone: str) -> str | None:
-        if verb in ("list", "prepare"):
+        if verb in ("list", "access", "prepare"):
             return None
         due["requests"] += 1  # type: ignore[index]
         kind = pending.get(due["requests"])  # type: ignore[index]

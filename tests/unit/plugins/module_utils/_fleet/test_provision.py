@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.machines impo
     State,
 )
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.base import Kind
-from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.spec import BaremetalMachine, MachineBase
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.spec import BaremetalMachine
 from ansible_collections.gpumesh.fleet.tests.little_cloud import FLEET, LittleCloud, PassingClock, kinds
 
 KEYS = {name: new_host_key().public for name in ("one", "two", "box")}
@@ -29,9 +28,6 @@ class TalkingCloud(LittleCloud):
 
     tells_after = 0.0
     plants = False
-
-    def prepare(self, machines: Sequence[MachineBase]) -> Sequence[str]:
-        return ()
 
     def host_keys(self, instance: Instance) -> tuple[str, ...]:
         self.calls["host_keys"] += 1

@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import errors
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.machines import Instance, State
-from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers import KINDS, gcp, gcp_wire
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers import (
+    KINDS,
+    gcp,
+    gcp_firewall,
+    gcp_wire,
+)
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.base import Operation
 from ansible_collections.gpumesh.fleet.tests.compute import (
     BOOT,
@@ -326,7 +331,8 @@ def test_ssh_is_opened_to_declared_sources_and_closed_to_others(tmp_path: Path) 
     table = {FIREWALLS: Answer(200, {}), "POST global/firewalls": [operation("f1"), operation("f2")]}
     wanted = machine(ssh_sources=("198.51.100.0/24", "2001:db8::/32"))
     with cloud(tmp_path, routes(table)) as google:
-        assert google.connect(wanted).prepare([wanted]) == []
+        assert google.connect(wanted).access([wanted]).notes == ()
+        assert google.connect(wanted).prepare([wanted]) == Operation("access", "", "access")
     allow, deny = (seen.body for seen in google.requests if seen.method == "POST")
     assert allow["sourceRanges"] == ["198.51.100.0/24"]
     assert allow["allowed"] == [{"IPProtocol": "tcp", "ports": ["22"]}]
@@ -349,7 +355,7 @@ def test_machines_share_a_rule_unless_they_declare_sources_of_their_own(tmp_path
 
 def test_rules_that_are_right_are_left_alone_and_others_corrected(tmp_path: Path) -> None:
     wanted = machine(ssh_sources=("198.51.100.0/24",))
-    rule = gcp_wire.ssh_rule(FLEET, wanted, wanted.ssh_sources or (), 22)
+    rule = gcp_firewall.ssh_rule(FLEET, wanted, wanted.ssh_sources or (), 22)
     allow, deny = rule.firewalls(FLEET).values()
     assert allow and deny
     network = {"network": "https://www.googleapis.com/compute/v1/projects/my-project/global/networks/default"}
@@ -369,7 +375,7 @@ def test_rules_that_are_right_are_left_alone_and_others_corrected(tmp_path: Path
 
 def test_without_an_ipv4_source_nothing_is_opened_and_the_user_is_told(tmp_path: Path) -> None:
     wanted = machine(ssh_sources=("2001:db8::/32",))
-    rule = gcp_wire.ssh_rule(FLEET, machine(ssh_sources=("0.0.0.0/0",)), ("0.0.0.0/0",), 22)
+    rule = gcp_firewall.ssh_rule(FLEET, machine(ssh_sources=("0.0.0.0/0",)), ("0.0.0.0/0",), 22)
     allow = rule.firewalls(FLEET)[rule.tag]
     table = {
         FIREWALLS: Answer(200, {"items": [allow]}),
@@ -377,9 +383,10 @@ def test_without_an_ipv4_source_nothing_is_opened_and_the_user_is_told(tmp_path:
         "POST global/firewalls": operation("g"),
     }
     with cloud(tmp_path, routes(table)) as google:
-        (note,) = google.connect(wanted).prepare([wanted])
+        (note,) = google.connect(wanted).access([wanted]).notes
+        google.connect(wanted).prepare([wanted])
     assert "nobody can reach" in note
-    assert google.calls[1:] == [f"DELETE global/firewalls/{rule.tag}", "POST global/firewalls"]
+    assert google.calls[2:] == [f"DELETE global/firewalls/{rule.tag}", "POST global/firewalls"]
     assert "denied" in google.requests[-1].body
 
 
@@ -395,7 +402,7 @@ def test_a_rule_that_beats_ours_is_reported(tmp_path: Path) -> None:
     table = {FIREWALLS: Answer(200, {"items": [open_to_all]}), "POST global/firewalls": operation("f")}
     wanted = machine(ssh_sources=("198.51.100.0/24",))
     with cloud(tmp_path, routes(table)) as google:
-        (note,) = google.connect(wanted).prepare([wanted])
+        (note,) = google.connect(wanted).access([wanted]).notes
     assert "let-me-in" in note and "0.0.0.0/0" in note and "delete or narrow it" in note
 
 

@@ -10,7 +10,11 @@ import jsonschema
 import pytest
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import firstboot
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.machines import Instance, State
-from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers import gcp_shapes, gcp_wire
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers import (
+    gcp_firewall,
+    gcp_shapes,
+    gcp_wire,
+)
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.gcp_models import (
     IMAGES,
     GcpMachine,
@@ -28,10 +32,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 TAG = "gpumesh-minerals-ssh"
+OWN = "gpumesh-minerals-12345678-ssh"
 
 
 def body(wanted: GcpMachine, zone: str = ZONE, boot: firstboot.FirstBoot = BOOT) -> dict[str, Any]:
-    made = gcp_wire.insert_body(wanted, zone, boot, fleet=FLEET, project=PROJECT, tag=TAG)
+    made = gcp_wire.insert_body(wanted, zone, boot, fleet=FLEET, project=PROJECT, tags=(TAG, OWN))
     check_body("Instance", made)
     return made
 
@@ -55,7 +60,7 @@ def test_a_plain_machine() -> None:
     assert made["name"] == "galena"
     assert made["machineType"] == f"zones/{ZONE}/machineTypes/e2-standard-8"
     assert made["labels"] == {"team": "geology", "gpumesh-fleet": FLEET, "gpumesh-machine": "galena"}
-    assert made["tags"] == {"items": [TAG]}
+    assert made["tags"] == {"items": [TAG, OWN]}
     (disk,) = made["disks"]
     assert disk["boot"] and disk["autoDelete"]
     assert disk["initializeParams"] == {
@@ -283,8 +288,8 @@ def test_spot_capacity_is_priced_as_such() -> None:
 # Firewall
 
 
-def rule(sources: tuple[str, ...], port: int = 22, **given: Any) -> gcp_wire.SshRule:
-    return gcp_wire.ssh_rule(FLEET, machine(**given), sources, port)
+def rule(sources: tuple[str, ...], port: int = 22, **given: Any) -> gcp_firewall.SshRule:
+    return gcp_firewall.ssh_rule(FLEET, machine(**given), sources, port)
 
 
 def test_firewall_rules_are_valid_and_open_no_more_than_is_declared() -> None:
@@ -313,7 +318,7 @@ def test_nothing_is_denied_where_all_may_come_in() -> None:
 )
 def test_names_of_rules_are_names(fleet: str, name: str, network: str, own: bool) -> None:
     given = machine(name, network=network, ssh_sources=("198.51.100.0/24",) if own else None)
-    made = gcp_wire.ssh_rule(fleet, given, ("198.51.100.0/24",), 22).firewalls(fleet)
+    made = gcp_firewall.ssh_rule(fleet, given, ("198.51.100.0/24",), 22).firewalls(fleet)
     for firewall in made.values():
         assert firewall is not None
         jsonschema.validate(firewall["name"], {"pattern": "^[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?$"})
@@ -326,8 +331,8 @@ def test_rules_of_different_machines_networks_and_fleets_differ() -> None:
         rule(own, network="lab").tag,
         rule(own, ssh_sources=own).tag,
         rule(own, name="opal", ssh_sources=own).tag,
-        gcp_wire.ssh_rule("m" * 63, machine(), own, 22).tag,
-        gcp_wire.ssh_rule("m" * 62 + "n", machine(), own, 22).tag,
+        gcp_firewall.ssh_rule("m" * 63, machine(), own, 22).tag,
+        gcp_firewall.ssh_rule("m" * 62 + "n", machine(), own, 22).tag,
     ]
     assert len(set(tags)) == len(tags)
 
@@ -351,7 +356,7 @@ OTHER: dict[str, Any] = {
         ({"targetTags": [TAG]}, True),
         ({"sourceRanges": ["198.51.0.0/16"]}, True),
         ({"priority": 65534}, False),
-        ({"priority": gcp_wire.DENY_PRIORITY}, False),
+        ({"priority": gcp_firewall.DENY_PRIORITY}, False),
         ({"disabled": True}, False),
         ({"direction": "EGRESS"}, False),
         ({"network": "global/networks/lab"}, False),
@@ -365,5 +370,5 @@ OTHER: dict[str, Any] = {
     ],
 )
 def test_only_a_rule_that_beats_ours_and_lets_more_in_is_told(change: dict[str, Any], told: bool) -> None:
-    notes = gcp_wire.wider_rules([{**OTHER, **change}], rule(("198.51.100.0/24",)))
+    notes = gcp_firewall.wider_rules([{**OTHER, **change}], rule(("198.51.100.0/24",)))
     assert bool(notes) == told

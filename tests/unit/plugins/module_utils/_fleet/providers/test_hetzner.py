@@ -555,7 +555,11 @@ def test_a_key_somebody_else_registers_meanwhile_is_taken(bench: Bench) -> None:
         Answer(201, created),
     )
     provider.create(machine(), "fsn1", BOOT)
-    assert server.seen[1].body == {"name": f"gpumesh-{FINGERPRINT.replace(':', '')}", "public_key": KEY}
+    assert server.seen[1].body == {
+        "name": f"gpumesh-{FINGERPRINT.replace(':', '')}",
+        "public_key": KEY,
+        "labels": {"gpumesh-fleet": "minerals"},
+    }
     assert server.seen[3].body["ssh_keys"] == [3]
 
 
