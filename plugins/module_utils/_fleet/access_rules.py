@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from .access import Access, AccessOutcome, CloudAccess
 from .changes import Plan, Verb
-from .errors import Conflict, ProviderError
+from .errors import Conflict, FleetError, ProviderError
 from .live import Live
 from .machines import State
 from .plan import ALL
@@ -139,9 +139,9 @@ class Preparation:
         if self.operation:
             yield from _end(name, self.operation, wait_timeout)
 
-    def outcome(self, end: Exception | None) -> AccessOutcome:
+    def outcome(self, end: FleetError | None) -> AccessOutcome:
         """What came of :meth:`job`, which ended so."""
-        error = self._error or (end if isinstance(end, ProviderError) else None)
+        error = self._error or end
         found = self.found or Access()
         return AccessOutcome(
             self._cloud.provider, "failed" if error else "ok", found.changes, found.notes, error
@@ -172,7 +172,7 @@ def _end(name: str, operation: Operation, wait_timeout: float) -> Job[None]:
         raise progress.error
 
 
-def cleared(cloud: CloudAccess, end: Exception | None) -> AccessOutcome:
+def cleared(cloud: CloudAccess, end: FleetError | None) -> AccessOutcome:
     """What came of :func:`clear`, which ended so."""
     if isinstance(end, Conflict):
         note = (
@@ -180,8 +180,7 @@ def cleared(cloud: CloudAccess, end: Exception | None) -> AccessOutcome:
             "removes them"
         )
         return AccessOutcome(cloud.provider, "left", cloud.changes, (note,))
-    error = end if isinstance(end, ProviderError) else None
-    return AccessOutcome(cloud.provider, "failed" if error else "ok", cloud.changes, (), error)
+    return AccessOutcome(cloud.provider, "failed" if end else "ok", cloud.changes, (), end)
 
 
 def going(plan: Plan) -> Sequence[CloudAccess]:

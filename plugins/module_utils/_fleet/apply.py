@@ -115,7 +115,7 @@ def apply(
     for key, queue in queues.items():
         crew.account_for(queue, ended[key])
     outcomes = tuple(crew.outcomes[index] for index in sorted(crew.outcomes))
-    access = [ready.outcome(ended[f"/{name}"]) for name, ready in crew.prepared.items()]
+    access = [ready.outcome(_failure(ended[f"/{name}"])) for name, ready in crew.prepared.items()]
     return outcomes, (*access, *_clear(plan, outcomes, providers, clock, wait_timeout))
 
 
@@ -136,7 +136,7 @@ def _clear(
     }
     ended = Scheduler[None](providers, clock).run(jobs)
     return [
-        access_rules.cleared(cloud, ended[name])
+        access_rules.cleared(cloud, _failure(ended[name]))
         if name in ended
         else AccessOutcome(name, "skipped", cloud.changes)
         for name, cloud in going.items()
@@ -203,7 +203,7 @@ class _Crew:
                 self.outcomes[index] = self._outcome(index, change, "skipped", instance=change.instance)
                 continue
             # A copy, because one failure of a cloud may be the end of many machines, and each says its own name.
-            error = copy.copy(end) if isinstance(end, FleetError) else _unexpected(end)
+            error = copy.copy(_failure(end) or _unexpected(None))
             error.machine = change.machine
             self.outcomes[index] = self._outcome(
                 index, change, "failed", instance=change.instance, error=error
@@ -240,6 +240,10 @@ class _Crew:
         if change.verb is Verb.CHANGE:
             return (yield from cloud.relabel(machine, change.instance, change.after["labels"]))
         return (yield from cloud.reaches(machine, change.instance.zone, State.RUNNING))
+
+
+def _failure(end: Exception | None) -> FleetError | None:
+    return end if end is None or isinstance(end, FleetError) else _unexpected(end)
 
 
 def _unexpected(error: Exception | None) -> FleetError:

@@ -293,3 +293,130 @@ def test_instances_of_other_fleets_are_not_ours(stage: Stage) -> None:
     foreign = stage.iron.put("theirs", state=State.RUNNING, labels={FLEET_LABEL: "other"})
     stage.apply(retire=["all"])
     assert stage.iron.truth() == [foreign]
+
+
+class TestAccess:
+    OFFICE = ("198.51.100.0/24",)
+
+    @pytest.fixture
+    def made(self, stage: Stage) -> Stage:
+        stage.declare({"ore": {}, "zinc": {"provider": "tin"}})
+        stage.apply()
+        assert stage.iron.doors == stage.tin.doors == {FLEET: "0.0.0.0/0, ::/0"}
+        return stage
+
+    def narrow(self, stage: Stage) -> None:
+        sources = list(self.OFFICE)
+        stage.declare(
+            {"ore": {}, "zinc": {"provider": "tin"}},
+            defaults={"ssh_keys": ["key.pub"], "ssh_sources": sources},
+        )
+
+    def test_costs_one_look_while_nothing_changes(self, made: Stage) -> None:
+        made.iron.calls.clear()
+        report = made.apply()
+        assert not report.changed and not report.to_json()["access"]
+        assert made.iron.calls == {"list": 1, "access": 1}
+
+    def test_that_is_declared_anew_is_shown_and_then_applied_without_an_approval(self, made: Stage) -> None:
+        self.narrow(made)
+        shown = made.run()
+        line = "~  change  access"
+        assert sum(row.startswith(line) for row in shown.table) == 2
+        assert any("SSH from 0.0.0.0/0, ::/0 -> 198.51.100.0/24" in row for row in shown.table)
+        assert "Access: 2 to change." in shown.table[0]
+        assert shown.changed and not shown.plan.needs_approval and made.iron.doors[FLEET] != self.OFFICE[0]
+        done = made.run(carry_out=True)
+        assert done.changed and done.table == shown.table and done.plan.digest == shown.plan.digest
+        assert made.iron.doors == made.tin.doors == {FLEET: self.OFFICE[0]}
+        told = [{**entry, "status": "ok"} for entry in shown.to_json()["access"]]
+        assert done.to_json()["access"] == told
+        assert not made.apply().changed
+
+    def test_is_part_of_what_is_approved(self, stage: Stage) -> None:
+        stage.declare({"ore": {}})
+        shown = stage.run()
+        stage.iron.doors = {FLEET: "192.0.2.0/24"}
+        with pytest.raises(errors.ApprovalRequired, match="no longer the one"):
+            stage.run(carry_out=True, approved_digest=shown.plan.digest)
+
+    def test_is_the_whole_fleets_whatever_a_run_is_limited_to(self, made: Stage) -> None:
+        self.narrow(made)
+        made.apply(only=["ore"])
+        assert made.tin.doors == {FLEET: self.OFFICE[0]}
+
+    def test_goes_with_the_last_machine(self, made: Stage) -> None:
+        made.apply(retire=["ore"])
+        assert not made.iron.doors and made.tin.doors
+        shown = made.run(retire=["all"])
+        assert any("door minerals: no machine of the fleet needs it" in row for row in shown.table)
+        made.apply(retire=["all"])
+        assert not made.tin.doors and not made.tin.truth()
+        again = made.apply(retire=["all"])
+        assert not again.changed and not again.warnings and not again.errors
+
+    def test_stays_with_a_machine_that_could_not_be_deleted(self, made: Stage) -> None:
+        made.iron.fault = lambda verb, _name, _zone: "lost" if verb == "delete" else None
+        report = made.apply(retire=["all"])
+        assert made.iron.doors and not made.tin.doors
+        assert [o.status for o in report.access] == ["skipped", "ok"]
+
+    def test_stays_while_a_deleted_machine_is_listed(self, made: Stage) -> None:
+        leaving = made.iron.put("old", state=State.DELETING)
+        report = made.apply(retire=["all"])
+        assert made.iron.doors and "the next apply removes them" in report.warnings[0] and not report.errors
+        del made.iron.objects[leaving.name, ""]
+        assert made.apply(retire=["all"]).changed and not made.iron.doors
+
+    def test_stays_for_machines_that_are_not_declared_or_not_seen(self, made: Stage) -> None:
+        made.iron.put("stray")
+        made.tin.unreachable = ("there",)
+        made.declare({"box": {"provider": "baremetal", "address": "192.0.2.1", "host_keys": [KEYS["box"]]}})
+        made.apply()
+        assert made.iron.doors and made.tin.doors
+
+    def test_stays_for_a_machine_that_is_stopped(self, made: Stage) -> None:
+        made.declare({"ore": {"enabled": False, "disabled": "stopped"}, "zinc": {"provider": "tin"}})
+        report = made.apply()
+        assert report.machines["ore"]["state"] == "stopped" and made.iron.doors
+
+    def test_that_cannot_be_had_fails_its_cloud_only(self, stage: Stage) -> None:
+        stage.declare({"ore": {}, "zinc": {"provider": "tin"}})
+        stage.iron.fault = lambda verb, _name, _zone: "lost" if verb == "prepare" else None
+        report = stage.apply()
+        (error,) = report.errors
+        assert error.machine == "ore" and error.what == "preparing for new machines failed: no answer"
+        assert report.machines["zinc"]["state"] == "running" and stage.tin.doors
+
+    @pytest.mark.parametrize(("fault", "said"), [("lost", "no answer"), ("late", "it broke")])
+    def test_that_cannot_be_changed_is_an_error_of_its_own(self, made: Stage, fault: str, said: str) -> None:
+        self.narrow(made)
+        made.iron.fault = lambda verb, _name, _zone: fault if verb == "prepare" else None
+        report = made.apply()
+        assert [(error.machine, error.what) for error in report.errors] == [(None, said)]
+        assert {entry["provider"]: entry["status"] for entry in report.to_json()["access"]} == {
+            "iron": "failed",
+            "tin": "ok",
+        }
+
+    def test_that_cannot_be_looked_at_while_planning_is_told_and_tried_again(self, made: Stage) -> None:
+        self.narrow(made)
+        looks: list[str] = []
+
+        def fault(verb: str, _name: str, _zone: str) -> str | None:
+            looks.extend([verb] if verb == "access" else [])
+            return "lost" if verb == "access" and len(looks) == 1 else None
+
+        made.iron.fault = fault
+        shown = made.run()
+        assert "Problem: no answer." in shown.table and [str(error) for error in shown.errors] == [
+            "no answer."
+        ]
+        looks.clear()
+        report = made.apply()
+        assert not report.errors and made.iron.doors == {FLEET: self.OFFICE[0]} and report.changed
+
+    def test_says_what_the_cloud_wants_to_be_known(self, made: Stage) -> None:
+        made.iron.says = ("somebody left a window open",)
+        assert made.run().warnings == ("somebody left a window open",)
+        assert made.apply().warnings[0] == "somebody left a window open"
