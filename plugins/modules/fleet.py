@@ -15,6 +15,11 @@ description:
     known. The keys come from the clouds' own channels, or were planted in the machine at its birth.
   - There is no state file. What a fleet owns in a cloud carries the labels C(gpumesh-fleet) and C(gpumesh-machine). A run
     may be stopped at any point; the next one goes on from what exists.
+  - Who may reach the machines is declared, too. Firewalls are compared with C(ssh_sources) and C(ssh_port) in every plan and
+    brought in line by every apply, before machines are created. This needs no approval, is shown in the plan, and is part
+    of its digest.
+  - Once no machine of the fleet exists in a cloud and none is wanted there, the firewalls and the registered SSH keys that
+    the fleet has made are removed. Those of others are left alone.
   - Labels that others have set on a machine are left alone. A type, image, zone or GPU that differs from what is declared
     is shown as drift and not changed.
   - Runs on the control machine, where the clouds can be reached.
@@ -50,6 +55,7 @@ options:
   approve:
     description:
       - Consent to whatever the plan creates, starts, stops and deletes.
+      - Firewalls need no consent.
       - Without it, and without O(approved_digest), a plan that does any of this fails with the kind V(ApprovalRequired),
         and nothing is touched.
     type: bool
@@ -60,7 +66,9 @@ options:
       - Where the plan has become another one since, the module fails with the kind V(ApprovalRequired).
     type: str
   only:
-    description: Limit the changes to these machines. The totals are still those of the whole fleet.
+    description:
+      - Limit the changes to these machines. The totals are still those of the whole fleet.
+      - Firewalls belong to the fleet as a whole and are brought in line all the same.
     type: list
     elements: str
   retire:
@@ -226,13 +234,52 @@ digest:
   type: str
   sample: 3f6c2a9b01d4e7f8
 needs_approval:
-  description: The plan creates, starts, stops or deletes something.
+  description: The plan creates, starts, stops or deletes a machine.
   returned: when planned or applied
   type: bool
 refusal:
   description: Why O(state=applied) would refuse the plan, whoever approves. None if it would not.
   returned: when planned or applied
   type: str
+access:
+  description: What differs of firewalls and registered SSH keys, and what came of it. In check mode, what would be done.
+  returned: when planned or applied
+  type: list
+  elements: dict
+  contains:
+    provider:
+      description: Where.
+      type: str
+      returned: always
+    action:
+      description: V(create), V(change) or V(delete).
+      type: str
+      returned: always
+    what:
+      description: The object.
+      type: str
+      returned: always
+      sample: firewall gpumesh-minerals
+    before:
+      description: What differs, as it is.
+      type: dict
+      returned: always
+      sample: {SSH from: 0.0.0.0/0}
+    after:
+      description: What differs, as it would be.
+      type: dict
+      returned: always
+      sample: {SSH from: 198.51.100.0/24}
+    status:
+      description: >-
+        V(ok), V(failed), V(would), V(skipped) where machines that were to go are still there, or V(left) where the cloud
+        holds it to be in use still and the next run removes it.
+      type: str
+      returned: always
+    failure:
+      description: What went wrong in this cloud.
+      type: dict
+      returned: always
 results:
   description: What came of each change, in the order of the plan. In check mode, what would be done.
   returned: when planned or applied

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,11 @@ from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import (
     plan,
     plan_table,
     status_table,
+)
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.access import (
+    Access,
+    AccessChange,
+    CloudAccess,
 )
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.machines import State
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.prices import Price
@@ -75,6 +81,28 @@ def test_a_plan_is_told_with_its_cost() -> None:
         "Prices are without tax, from iron: price list of 2026-11-20.",
         f"This needs an approval. The plan's digest is {made.digest}.",
     ]
+
+
+def test_who_may_come_in_is_part_of_the_plan() -> None:
+    opened = AccessChange("create", "firewall b", {}, {"SSH from": "192.0.2.0/24", "icmp from": "anywhere"})
+    changed = AccessChange.between(
+        "firewall a",
+        {"SSH from": "0.0.0.0/0", "icmp from": "anywhere", "tcp 80 from": "anywhere"},
+        {"SSH from": "192.0.2.0/24", "icmp from": "anywhere"},
+    )
+    found = Access((changed, opened, AccessChange("delete", "SSH key c")))
+    access = (CloudAccess("iron", (), found), CloudAccess("tin", (), error=errors.Forbidden("not for you")))
+    made = replace(plan.make(fleet(), [], LiveQuotes({})), access=access)
+    lines = plan_table.lines(made)
+    assert lines[:6] == [
+        "Fleet minerals: nothing declared. Access: 1 to create, 1 to delete, 1 to change.",
+        "",
+        "   action  machine  type  provider/zone  now/h  then/h  then/month  why",
+        "~  change  access         iron                                      firewall a: SSH from 0.0.0.0/0 -> 192.0.2.0/24; tcp 80 from anywhere -> none",
+        "+  create  access         iron                                      firewall b: SSH from 192.0.2.0/24; icmp from anywhere",
+        "-  delete  access         iron                                      SSH key c: no machine of the fleet needs it",
+    ]
+    assert lines[-1] == "Problem: not for you."
 
 
 def test_what_stands_in_the_way_is_told() -> None:

@@ -360,6 +360,82 @@ def test_rules_are_the_same_however_they_are_written() -> None:
     assert not view.same_rules([{**as_told[0], "source_ips": []}, *as_told[1:]], one.rules)
 
 
+def test_a_firewall_in_words_is_the_same_however_it_is_written() -> None:
+    [one] = view.firewalls("minerals", ("203.0.113.0/24",), {}, {22, 2222})
+    split = [{**rule, "source_ips": [source]} for rule in one.rules for source in rule["source_ips"]]
+    assert (
+        view.words(split, [one.selector])
+        == one.words
+        == {
+            "SSH from": "203.0.113.0/24",
+            "icmp from": "anywhere",
+            "tcp 2222 from": "203.0.113.0/24",
+            "udp 9993 from": "anywhere",
+            "for servers with": "gpumesh-fleet==minerals",
+        }
+    )
+    out = {"direction": "out", "protocol": "tcp", "port": "25", "destination_ips": ["192.0.2.0/24"]}
+    assert view.words([out], []) == {"outgoing tcp 25 to": "192.0.2.0/24", "for servers with": "nothing"}
+
+
+# The fleet's firewalls and keys
+
+
+def firewall_json(*selectors: str) -> dict[str, Any]:
+    applied = [{"type": "label_selector", "label_selector": {"selector": one}} for one in selectors]
+    labels = {"gpumesh-fleet": "minerals"}
+    return {"id": 9, "name": "gpumesh-minerals", "labels": labels, "rules": [], "applied_to": applied}
+
+
+IN_USE = refused("resource_in_use", status=409)
+
+
+def test_a_firewall_in_use_is_tried_again_for_a_while(bench: Bench) -> None:
+    held = listing("firewalls", [firewall_json("gpumesh-fleet==minerals")])
+    freed = listing("firewalls", [firewall_json()])
+    key = {"id": 4, "name": "gpumesh-1", "fingerprint": FINGERPRINT}
+    server, provider = bench(
+        held,
+        listing("ssh_keys", [key]),
+        Answer(204),
+        Answer(201, {"actions": []}),
+        IN_USE,
+        freed,
+        listing("ssh_keys", []),
+        Answer(204),
+    )
+    provider.prepare([])
+    assert [(seen.method, seen.path.partition("?")[0].removeprefix("/v1")) for seen in server.seen] == [
+        ("GET", "/firewalls"),
+        ("GET", "/ssh_keys"),
+        ("DELETE", "/ssh_keys/4"),
+        ("POST", "/firewalls/9/actions/remove_from_resources"),
+        ("DELETE", "/firewalls/9"),
+        ("GET", "/firewalls"),
+        ("GET", "/ssh_keys"),
+        ("DELETE", "/firewalls/9"),
+    ]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_firewall_that_stays_in_use_is_an_error_only_where_it_is_all_there_is_to_do(
+    bench: Bench, wanted: bool
+) -> None:
+    [fleets] = view.firewalls("minerals", ("0.0.0.0/0", "::/0"), {}, {22})
+    right = {**firewall_json(fleets.selector), "rules": list(fleets.rules)}
+    stale = {**firewall_json(), "id": 10, "name": "gpumesh-minerals-old"}
+    round_ = [listing("firewalls", [right, stale]), IN_USE]
+    if not wanted:
+        round_ = [listing("firewalls", [stale]), listing("ssh_keys", []), IN_USE]
+    server, provider = bench(*round_ * 5)
+    if wanted:
+        provider.prepare([machine()])
+    else:
+        with pytest.raises(errors.Conflict):
+            provider.prepare([])
+    assert len(server.seen) == len(round_) * 5
+
+
 # How the library is used
 
 
