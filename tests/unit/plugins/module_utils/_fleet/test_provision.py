@@ -305,10 +305,10 @@ class TestAccess:
         assert stage.iron.doors == stage.tin.doors == {FLEET: "0.0.0.0/0, ::/0"}
         return stage
 
-    def narrow(self, stage: Stage) -> None:
+    def narrow(self, stage: Stage, **ore: Any) -> None:
         sources = list(self.OFFICE)
         stage.declare(
-            {"ore": {}, "zinc": {"provider": "tin"}},
+            {"ore": ore, "zinc": {"provider": "tin"}},
             defaults={"ssh_keys": ["key.pub"], "ssh_sources": sources},
         )
 
@@ -370,15 +370,15 @@ class TestAccess:
 
     def test_stays_for_machines_that_are_not_declared_or_not_seen(self, made: Stage) -> None:
         made.iron.put("stray")
-        made.tin.unreachable = ("there",)
+        made.tin.unreachable = ("here",)
         made.declare({"box": {"provider": "baremetal", "address": "192.0.2.1", "host_keys": [KEYS["box"]]}})
-        made.apply()
-        assert made.iron.doors and made.tin.doors
-
-    def test_stays_for_a_machine_that_is_stopped(self, made: Stage) -> None:
-        made.declare({"ore": {"enabled": False, "disabled": "stopped"}, "zinc": {"provider": "tin"}})
         report = made.apply()
-        assert report.machines["ore"]["state"] == "stopped" and made.iron.doors
+        assert made.iron.doors and made.tin.doors and report.access == ()
+
+    def test_follows_the_file_for_a_machine_that_is_stopped(self, made: Stage) -> None:
+        self.narrow(made, enabled=False, disabled="stopped")
+        report = made.apply()
+        assert report.machines["ore"]["state"] == "stopped" and made.iron.doors == {FLEET: self.OFFICE[0]}
 
     def test_that_cannot_be_had_fails_its_cloud_only(self, stage: Stage) -> None:
         stage.declare({"ore": {}, "zinc": {"provider": "tin"}})

@@ -324,6 +324,13 @@ def test_names_of_rules_are_names(fleet: str, name: str, network: str, own: bool
         jsonschema.validate(firewall["name"], {"pattern": "^[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?$"})
 
 
+def test_what_a_machine_declares_itself_comes_before_what_the_fleet_declares() -> None:
+    own = [one for one in rule((), ssh_sources=()).firewalls(FLEET).values() if one]
+    fleets = [one for one in rule(("198.51.100.0/24",)).firewalls(FLEET).values() if one]
+    assert [one["priority"] for one in own] == [891] and [one["priority"] for one in fleets] == [900, 901]
+    assert gcp_firewall.tags(FLEET, machine()) == (fleets[0]["targetTags"][0], own[0]["targetTags"][0])
+
+
 def test_rules_of_different_machines_networks_and_fleets_differ() -> None:
     own = ("198.51.100.0/24",)
     tags = [
