@@ -29,6 +29,7 @@ description:
     C(fleet_hourly_usd) and C(fleet_monthly_usd), what it costs now in US dollars, or null where that is not known;
     C(fleet_simulated), whether it is in a sandbox and in no real cloud;
     C(fleet_user) and C(fleet_ssh_key_files), its administrator account and the files of the public keys declared for it;
+    C(fleet_ssh_sources), the networks its SSH port may be reached from;
     C(fleet_public_ip), its public address;
     C(fleet_mesh_ip) and C(fleet_mesh_node_id), its address and id in the mesh;
     C(fleet_instance), a dictionary of what its cloud says of it (C(id), C(name), C(cloud_state), C(zone), C(type), C(image), C(created),

@@ -96,6 +96,7 @@ class HostVars(TypedDict, total=False):
     fleet_simulated: bool
     fleet_user: str
     fleet_ssh_key_files: list[str]
+    fleet_ssh_sources: list[str]
     fleet_public_ip: str | None
     fleet_mesh_ip: str | None
     fleet_mesh_node_id: str | None
@@ -240,6 +241,7 @@ class _Builder:
             variables["ansible_host"] = address
         if not isinstance(machine, ExternalMachine):
             variables["ansible_user"] = variables["fleet_user"] = self._spec.user(machine)
+            variables["fleet_ssh_sources"] = list(self._spec.ssh_sources(machine))
             variables["fleet_ssh_key_files"] = [
                 self._spec.file(path) for path in self._spec.defaults.ssh_keys
             ]
