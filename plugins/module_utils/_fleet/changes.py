@@ -115,6 +115,7 @@ class Plan:
         ceilings: for creates that may end up in a dearer fallback zone, the dearest price by machine.
         warnings: what the reader should know and need not settle.
         access: who may reach the machines, by cloud; for the fleet as a whole, whatever the run is limited to.
+        unseen: machines outside this run that may exist and cost something, as far as anybody can tell.
     """
 
     fleet: str
@@ -124,6 +125,7 @@ class Plan:
     ceilings: Mapping[str, Price] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     access: tuple[CloudAccess, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     @property
     def acting(self) -> tuple[Change, ...]:
@@ -192,7 +194,7 @@ class Plan:
                     list(change.zones) or change.zone,
                     change.instance.id if change.instance else None,
                     dict(change.after),
-                    change.price_after.to_json() if change.price_after else None,
+                    _figures(change.price_after) if change.price_after else None,
                 ],
                 sort_keys=True,
                 default=str,
@@ -228,13 +230,43 @@ class Plan:
         unpriced = sorted(
             change.machine
             for change in bought
-            if change.price_after and Total.of([change.price_after], self.usd_per).unknown
+            if (price := self.ceilings.get(change.machine, change.price_after)) and self._unknown(price)
         )
         if unpriced:
             raise BudgetExceeded(
                 f"the budget of {limit:.4f} USD per hour cannot be checked: no price is known for {', '.join(unpriced)}",
                 hint="Leave them out with `only`, or remove the budget from the fleet file to go on without one",
             )
+        hidden = [
+            change.machine for change in self.changes if change.verb is Verb.UNKNOWN and change.price_after
+        ]
+        if hidden := sorted([*hidden, *self.unseen]):
+            raise BudgetExceeded(
+                f"the budget of {limit:.4f} USD per hour cannot be checked: nobody can tell whether {', '.join(hidden)} "
+                "is running, for its cloud could not be asked",
+                hint="Run again when the cloud answers, or remove the budget from the fleet file to go on without one",
+            )
+
+    def unbudgeted(self, budget: Budget | None) -> list[str]:
+        """What to know of machines that stay and of which no price is known, where others are bought.
+
+        They do not keep others from being bought: what a cloud charges for a stopped machine is not always known, and a
+        fleet that has one must stay usable.
+        """
+        if budget is None or not any(change.buys for change in self.changes):
+            return []
+        names = [
+            change.machine
+            for change in self.changes
+            if change.instance
+            and not change.buys
+            and change.price_after
+            and self._unknown(change.price_after)
+        ]
+        return [f"no price is known for {', '.join(names)}: the budget is kept without it"] if names else []
+
+    def _unknown(self, price: Price) -> bool:
+        return Total.of([price], self.usd_per).unknown > 0
 
     def check_approval(self, *, approve: bool, approved_digest: str | None) -> None:
         """Refuse to buy or destroy what nobody has approved.
@@ -256,3 +288,8 @@ class Plan:
             f"applying would {what}",
             hint="Approve it: answer the question with yes, or set fleet_auto_approve: true",
         )
+
+
+def _figures(price: Price) -> dict[str, Any]:
+    """A price without where it was read: that names the day, and an approval is good for longer."""
+    return {key: value for key, value in price.to_json().items() if key != "source"}

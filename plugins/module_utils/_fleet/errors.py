@@ -60,6 +60,7 @@ class FleetError(Exception):
         """The same as plain data, for a module's ``failure`` return value."""
         return {
             "kind": type(self).__name__,
+            "text": str(self),
             "message": self.what,
             "machine": self.machine,
             "hint": self.hint,
@@ -160,6 +161,11 @@ class ApprovalRequired(FleetError):
 
 class BudgetExceeded(FleetError):
     """Applying would cost more than the fleet's budget allows, or nobody can tell. Nothing was touched."""
+
+
+def no_access(error: FleetError) -> bool:
+    """Whether we have nothing to ask a service with. A credential it refuses comes with the service's own code."""
+    return isinstance(error, MissingLibrary) or (isinstance(error, AuthError) and not error.code)
 
 
 def failures(errors: Mapping[str, FleetError]) -> list[dict[str, Any]]:

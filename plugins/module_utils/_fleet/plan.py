@@ -9,7 +9,6 @@ This file is private to the gpumesh.fleet collection.
 from __future__ import annotations
 
 import difflib
-import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -17,15 +16,16 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from .changes import Change, Plan, Verb
-from .errors import AuthError, Conflict, FleetError, InvalidRequest, MissingLibrary, Unavailable
+from .errors import Conflict, FleetError, InvalidRequest, no_access
 from .machines import FLEET_LABEL, MACHINE_LABEL, Instance, State
 from .prices import Price, Total
+from .sight import Sight
 from .spec import CloudMachine, FleetSpec, Gpu, MachineBase
 
 ALL = "all"
 """In place of machine names: every machine of the fleet."""
 
-_PLACE = re.compile(r"^[a-z0-9-]+$")
+_UNSEEN = Price.unknown("its cloud could not be asked")
 
 
 class Quotes(Protocol):
@@ -75,26 +75,38 @@ def make(
     _check_names("only", only or (), {*spec.machines, *found})
     _check_names("retire", set(retire) - {ALL}, {*spec.machines, *found})
 
-    planner = _Planner(spec, quotes, unreachable or {}, sick or {})
+    planner = _Planner(spec, quotes, Sight(unreachable or {}, sick or {}))
     changes: list[Change] = []
     others: list[Price] = []
+    unseen: list[str] = []
     for name in [*spec.machines, *undeclared]:
         mine = found.get(name, [])
         retired = name in retire or ALL in retire
         if only is not None and name not in only:
             others += [instance.price for instance in mine if instance.state is not State.DELETING]
+            if planner.may_be_paid_for(name, mine):
+                others.append(_UNSEEN)
+                unseen.append(name)
         elif name in spec.machines:
-            changes += planner.declared(spec.machines[name], mine, retire=retired)
+            declared = spec.machines[name]
+            changes += planner.declared(declared, mine, retire=retired)
+            if not isinstance(declared, CloudMachine):
+                why = f"carries the fleet's label, though {name} is declared as {declared.provider}"
+                changes += planner.undeclared(mine, why, delete=prune or retired)
         else:
-            changes += planner.undeclared(mine, delete=prune or retired)
-    return Plan(
+            why = "carries the fleet's label and is not declared"
+            changes += planner.undeclared(mine, why, delete=prune or retired)
+    creates = [(change.machine, change.provider) for change in changes if change.verb is Verb.CREATE]
+    made = Plan(
         fleet=spec.fleet,
         changes=tuple(changes),
         usd_per=spec.usd_per,
         others=tuple(others),
         ceilings=planner.ceilings,
-        warnings=tuple(planner.warnings),
+        warnings=(*planner.warnings, *planner.sight.warnings(creates)),
+        unseen=tuple(unseen),
     )
+    return replace(made, warnings=(*made.warnings, *made.unbudgeted(spec.budget)))
 
 
 def _check_names(option: str, given: Collection[str], known: Collection[str]) -> None:
@@ -116,16 +128,11 @@ class _Planner:
         self,
         spec: FleetSpec,
         quotes: Quotes,
-        unreachable: Mapping[str, Collection[str]],
-        sick: Mapping[str, FleetError],
+        sight: Sight,
     ) -> None:
         self._spec = spec
         self._quotes = quotes
-        self._unreachable = {
-            provider: {scope.rsplit("/", 1)[-1] for scope in scopes}
-            for provider, scopes in unreachable.items()
-        }
-        self._sick = sick
+        self.sight = sight
         self._usd_per = spec.usd_per
         self.ceilings: dict[str, Price] = {}
         self.warnings: list[str] = []
@@ -149,24 +156,24 @@ class _Planner:
             return [self._stop(machine, alive[0])]
         return self._present(machine, alive[0])
 
-    def undeclared(self, mine: Sequence[Instance], *, delete: bool) -> list[Change]:
-        """What to do with instances of the fleet that are not in its file."""
+    def undeclared(self, mine: Sequence[Instance], why: str, *, delete: bool) -> list[Change]:
+        """What to do with instances of the fleet that are no machine of its file."""
         alive = [instance for instance in mine if instance.state is not State.DELETING]
         if delete:
-            return [_delete(instance, "not declared in the fleet file") for instance in alive]
-        why = "carries the fleet's label and is not declared; it is left alone"
-        return [_as_it_is(Verb.DRIFT, instance, why) for instance in alive]
+            return [_delete(instance, why) for instance in alive]
+        return [_as_it_is(Verb.DRIFT, instance, f"{why}; it is left alone") for instance in alive]
+
+    def may_be_paid_for(self, name: str, mine: Sequence[Instance]) -> bool:
+        """Whether a machine outside this run, of which nothing is to be seen, may cost something nevertheless."""
+        machine = self._spec.machines.get(name)
+        if not isinstance(machine, CloudMachine) or mine:
+            return False
+        reason = self._doubt(machine)
+        return reason is not None and (machine.enabled or not no_access(reason))
 
     def _create(self, machine: CloudMachine, leaving: Instance | None) -> Change:
-        if reason := self._cannot_tell(machine):
-            return Change(
-                Verb.UNKNOWN,
-                machine.name,
-                machine.provider,
-                machine.zone,
-                "cannot tell whether it exists",
-                error=reason,
-            )
+        if reason := self._doubt(machine):
+            return _unseen(machine, "cannot tell whether it exists", reason)
         zones = tuple(self._quotes.zones(machine))
         prices = [self._quotes.running(machine, zone) for zone in zones]
         why = "enabled and does not exist"
@@ -201,39 +208,20 @@ class _Planner:
 
         return max(prices, key=rank)
 
-    def _cannot_tell(self, machine: CloudMachine) -> FleetError | None:
-        """Why a machine that was not seen may exist nevertheless; None if it surely does not."""
-        if reason := self._sick.get(machine.provider):
-            return type(reason)(
-                f"its cloud could not be asked: {reason.what}",
-                machine=machine.name,
-                hint=reason.hint,
-                code=reason.code,
-            )
-        silent = self._unreachable.get(machine.provider, set())
-        hidden = sorted(
-            zone for zone in self._quotes.zones(machine) if any(_covers(scope, zone) for scope in silent)
-        )
-        if not hidden:
-            return None
-        return Unavailable(
-            f"{machine.provider} could not answer for {', '.join(hidden)}, where it may exist already; it was not created",
-            machine=machine.name,
-            hint="Run again when the zone answers",
-        )
+    def _doubt(self, machine: CloudMachine) -> FleetError | None:
+        return self.sight.doubt(machine, self._quotes.zones(machine))
 
     def _absent(self, machine: CloudMachine, leaving: Instance | None) -> Change:
-        reason = self._cannot_tell(machine)
+        reason = self._doubt(machine)
         if reason is None:
             why = "being deleted" if leaving else "not enabled and does not exist"
             return Change(Verb.KEEP, machine.name, machine.provider, machine.zone, why, instance=leaving)
-        # Without any access to a cloud nothing of ours can be running there; everything else must be looked into.
-        never_ours = isinstance(reason, (AuthError, MissingLibrary))
-        if never_ours:
-            self.warnings.append(str(reason))
         why = "not enabled; cannot tell whether it exists"
-        error = None if never_ours else reason
-        return Change(Verb.UNKNOWN, machine.name, machine.provider, machine.zone, why, error=error)
+        if not no_access(reason):
+            return _unseen(machine, why, reason)
+        # Who has no credential has hardly bought anything there, and a machine that is not wanted is not worth an error.
+        self.warnings.append(str(reason))
+        return Change(Verb.UNKNOWN, machine.name, machine.provider, machine.zone, why)
 
     def _stop(self, machine: CloudMachine, instance: Instance) -> Change:
         if instance.state in (State.STOPPED, State.STOPPING):
@@ -358,9 +346,18 @@ class _Planner:
         return ({key: instance.labels.get(key) for key in wished}, wished) if wished else None
 
 
-def _covers(scope: str, zone: str) -> bool:
-    """Whether a scope that did not answer may hold this zone: the zone itself, its region, or nobody says which."""
-    return scope == zone or zone.startswith(f"{scope}-") or not _PLACE.match(scope)
+def _unseen(machine: CloudMachine, why: str, reason: FleetError) -> Change:
+    """A machine that may exist and cost something, as far as anybody can tell."""
+    return Change(
+        Verb.UNKNOWN,
+        machine.name,
+        machine.provider,
+        machine.zone,
+        why,
+        price_before=_UNSEEN,
+        price_after=_UNSEEN,
+        error=reason,
+    )
 
 
 def _gpu(model: str | None, count: int) -> str | None:

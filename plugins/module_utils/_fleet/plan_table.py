@@ -198,9 +198,12 @@ def _unknown(total: Total) -> str:
 
 
 def _sources(plan: Plan) -> list[str]:
-    said: dict[str, None] = {}
+    known: dict[str, None] = {}
+    unknown: dict[str, None] = {}
     for change in plan.changes:
         for price in (change.price_before, change.price_after):
             if price and price.source:
+                said = unknown if price.hourly is None else known
                 said[f"{change.provider}: {price.source}"] = None
-    return [f"Prices are without tax, from {'; '.join(said)}."] if said else []
+    result = [f"Prices are without tax, from {'; '.join(known)}."] if known else []
+    return [*result, f"Unknown prices: {'; '.join(unknown)}."] if unknown else result

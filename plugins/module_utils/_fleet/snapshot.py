@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from .errors import AuthError, FleetError, MissingLibrary, Unreachable
+from .errors import FleetError, Unreachable, no_access
 from .live import MESH
 from .machines import Instance, Member
 from .providers.base import Listing
@@ -149,10 +149,8 @@ def _policy(spec: FleetSpec, source: str) -> str:
 
 
 def _not_asked(error: FleetError) -> bool:
-    """Whether the service never saw our question. A credential it refuses comes with the service's own code."""
-    return isinstance(error, (MissingLibrary, Unreachable)) or (
-        isinstance(error, AuthError) and not error.code
-    )
+    """Whether the service never saw our question."""
+    return no_access(error) or isinstance(error, Unreachable)
 
 
 def key(spec: FleetSpec, documents: Sequence[Document], environ: Mapping[str, str]) -> str:

@@ -116,6 +116,25 @@ def test_machines_no_cloud_makes_are_kept() -> None:
     assert not made.needs_approval and made.after.hourly == 0 and made.after.unknown == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "verb"),
+    [
+        ({}, "drift"),
+        ({"prune": True}, "delete"),
+        ({"retire": ["box"]}, "delete"),
+        ({"retire": ["all"]}, "delete"),
+    ],
+)
+def test_what_a_cloud_has_under_the_name_of_another_kind_of_machine_is_shown_and_can_be_retired(
+    cloud: LittleCloud, options: dict[str, Any], verb: str
+) -> None:
+    spec = fleet(BaremetalMachine(name="box", address="192.0.2.10"))
+    made = planned(spec, cloud.put("box"), **options)
+    assert verbs(made) == [("box", "keep"), ("box", verb)]
+    assert made.before.hourly == Decimal("0.01") and made.changes[1].provider == "iron"
+    assert "declared as baremetal" in made.changes[1].why
+
+
 def test_a_stop_that_saves_nothing_says_so(cloud: LittleCloud) -> None:
     spec = fleet(machine("ore", enabled=False, disabled="stopped"))
     saves = Quotes({"here": (Price(Decimal("0.01")), Price(Decimal("0.001")))})
@@ -249,6 +268,27 @@ class TestWhatCannotBeSeen:
         made = planned(fleet(machine("off", enabled=False)), sick={"iron": kind("no token")})
         assert verbs(made) == [("off", "unknown")] and not made.errors
         assert made.warnings == ("off: its cloud could not be asked: no token.",)
+        assert made.after.unknown == 0
+
+    def test_a_refused_credential_is_no_lack_of_access(self) -> None:
+        refused = errors.AuthError("the token is refused", code="unauthorized")
+        made = planned(fleet(machine("off", enabled=False)), sick={"iron": refused})
+        assert set(made.errors) == {"off"} and made.after.unknown == 1
+
+    @pytest.mark.parametrize(
+        "trouble",
+        [{"sick": {"iron": errors.Unavailable("no answer")}}, {"unreachable": {"iron": ["zones/there"]}}],
+    )
+    def test_a_machine_that_may_have_moved_from_a_silent_cloud_warns(self, trouble: dict[str, Any]) -> None:
+        spec = fleet(machine("ore", provider="tin"), machine("zinc", provider="tin"))
+        made = planned(spec, **trouble)
+        assert verbs(made) == [("ore", "create"), ("zinc", "create")]
+        (warning,) = made.warnings
+        assert warning.startswith("iron could not tell") and "ore, zinc" in warning
+
+    def test_a_cloud_nobody_has_access_to_is_not_suspected(self) -> None:
+        spec = fleet(machine("ore", provider="tin"))
+        assert not planned(spec, sick={"iron": errors.AuthError("no token")}).warnings
 
 
 class TestMoney:
@@ -295,6 +335,45 @@ class TestMoney:
             made.check_budget(Budget(hourly_usd=100))
         made.check_budget(None)
 
+    def test_a_budget_is_not_kept_with_a_fallback_zone_of_unknown_price(self) -> None:
+        spec = fleet(machine("ore", fallbacks=("dark",)))
+        made = planned(spec, quotes=Quotes({"dark": (Price.unknown(),) * 2}))
+        with pytest.raises(errors.BudgetExceeded, match="no price is known for ore"):
+            made.check_budget(Budget(hourly_usd=100))
+
+    @pytest.mark.parametrize("only", [None, ["tin"]])
+    @pytest.mark.parametrize(
+        ("reason", "enabled"),
+        [(errors.Unavailable("no answer"), False), (errors.AuthError("no token"), True)],
+    )
+    def test_a_budget_is_not_kept_with_a_part_of_the_fleet_out_of_sight(
+        self, only: list[str] | None, reason: errors.FleetError, enabled: bool
+    ) -> None:
+        budget = Budget(hourly_usd=100)
+        spec = fleet(machine("ore", enabled=enabled), machine("tin", provider="tin"), budget=budget)
+        made = planned(spec, sick={"iron": reason}, only=only)
+        assert (made.before.unknown, made.after.unknown, made.difference.unknown) == (1, 1, 0)
+        with pytest.raises(errors.BudgetExceeded, match="nobody can tell whether ore is running"):
+            made.check_budget(budget)
+
+    def test_a_fleet_out_of_sight_and_over_budget_may_still_shrink(self, cloud: LittleCloud) -> None:
+        spec = fleet(machine("ore", provider="tin"), machine("tin", enabled=False))
+        made = planned(spec, cloud.put("tin"), sick={"tin": errors.Unavailable("no answer")})
+        made.check_budget(Budget(hourly_usd=0.001))
+
+    def test_what_exists_without_a_price_is_told_and_does_not_stand_in_the_way(
+        self, cloud: LittleCloud
+    ) -> None:
+        budget = Budget(hourly_usd=0.02)
+        asleep = replace(cloud.put("ore", state=State.STOPPED), price=Price.unknown())
+        spec = fleet(machine("ore", enabled=False, disabled="stopped"), machine("tin"), budget=budget)
+        made = planned(spec, asleep)
+        made.check_budget(budget)
+        assert made.after.unknown == 1
+        assert made.warnings == ("no price is known for ore: the budget is kept without it",)
+        alone = fleet(spec.machines["ore"], budget=budget)
+        assert not planned(alone, asleep).warnings
+
 
 class TestApproval:
     def test_buying_needs_it_and_changing_a_label_does_not(self, cloud: LittleCloud) -> None:
@@ -331,6 +410,14 @@ class TestApproval:
     def test_another_price_has_another_digest(self) -> None:
         dear = Quotes({"here": (Price(Decimal(1)), Price(Decimal(1)))})
         assert planned(fleet(machine("ore"))).digest != planned(fleet(machine("ore")), quotes=dear).digest
+
+    def test_where_a_price_was_read_is_not_approved(self) -> None:
+        today, tomorrow = (
+            Quotes({"here": (Price(Decimal(1), source=f"the list of {day}"), Price(Decimal(1)))})
+            for day in ("2026-11-20", "2026-11-21")
+        )
+        spec = fleet(machine("ore"))
+        assert planned(spec, quotes=today).digest == planned(spec, quotes=tomorrow).digest
 
     def test_an_instance_made_anew_has_another_digest(self, cloud: LittleCloud) -> None:
         spec = fleet(machine("ore", enabled=False))

@@ -165,3 +165,12 @@ def test_the_fleet_at_the_end_of_a_run() -> None:
         "Together 0.0115 USD per hour, 7.19 USD per month, and 1 of unknown price.",
         "SIMULATED machines are in a sandbox: no money is spent, and nothing measured there is real.",
     ]
+
+
+def test_why_a_price_is_unknown_is_no_source_of_prices() -> None:
+    made = plan.make(
+        fleet(machine("ore")), [], LiveQuotes({}), sick={"iron": errors.Unavailable("no answer")}
+    )
+    lines = plan_table.lines(made)
+    assert "Unknown prices: iron: its cloud could not be asked." in lines
+    assert not any(line.startswith("Prices are without tax") for line in lines)
