@@ -385,9 +385,10 @@ class FleetSpec(Model):
         """The administrator account of a machine."""
         return machine.user or self.defaults.user
 
-    def ssh_sources(self, machine: CloudMachine) -> tuple[str, ...]:
+    def ssh_sources(self, machine: MachineBase) -> tuple[str, ...]:
         """The networks that may reach a machine's SSH port."""
-        return self.defaults.ssh_sources if machine.ssh_sources is None else machine.ssh_sources
+        own = machine.ssh_sources if isinstance(machine, CloudMachine) else None
+        return self.defaults.ssh_sources if own is None else own
 
     def file(self, name: str) -> str:
         """A file named in the fleet file, absolute: ``~`` is the user's home, a relative path begins at the file."""

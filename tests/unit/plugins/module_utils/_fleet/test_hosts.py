@@ -126,6 +126,7 @@ def test_the_account_and_the_keys_it_was_born_with_are_known_to_the_roles() -> N
     text = FLEET.replace("{user: admin,", "{user: admin, ssh_keys: [keys/me.pub],")
     its = build(instance(), text=text)
     assert its["cinnabar"].variables["fleet_user"] == "ore"
+    assert its["cinnabar"].variables["fleet_ssh_sources"] == ["0.0.0.0/0", "::/0"]
     assert [path.rpartition("/keys/")[2] for path in its["cinnabar"].variables["fleet_ssh_key_files"]] == [
         "me.pub"
     ]
