@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The playbooks as a user runs them, on a sandbox of virtual machines: what they touch, and what they refuse."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.gpumesh.fleet.tests.fleets import gcp, hetzner, run_module, write_fleet
+
+from sandbox.testing import Sandbox, serve
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+YES = ("-e", "fleet_auto_approve=true")
+
+
+@pytest.fixture(scope="module")
+def the_sandbox() -> Iterator[Sandbox]:
+    with serve(operation_seconds=0.05) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox(the_sandbox: Sandbox) -> Iterator[Sandbox]:
+    the_sandbox.reset()
+    yield the_sandbox
+    the_sandbox.clear_faults()
+
+
+def play(folder: Path, playbook: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a playbook with nothing of the developer's environment and no terminal."""
+    return subprocess.run(
+        ["ansible-playbook", "-i", str(folder / "fleet.yml"), str(ROOT / playbook), *arguments],
+        cwd=ROOT,
+        env={
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "HOME": str(folder),
+            "LC_ALL": "C.UTF-8",
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+            **environ,
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def existing(sandbox: Sandbox) -> list[str]:
+    return sorted(str(machine["hostname"]) for machine in sandbox.machines())
+
+
+def created(folder: Path, sandbox: Sandbox, machines: dict[str, Any]) -> None:
+    write_fleet(folder, sandbox, machines)
+    result = run_module(folder, state="applied", approve=True)
+    assert not result.get("failed"), result.get("msg")
+
+
+def test_retire_deletes_what_is_named_and_touches_nothing_else(tmp_path: Path, sandbox: Sandbox) -> None:
+    created(tmp_path, sandbox, {"ore": hetzner(), "tin": gcp(), "zinc": hetzner()})
+    # One that would be created and one that would be deleted, if the whole fleet were meant.
+    write_fleet(
+        tmp_path, sandbox, {"ore": hetzner(), "tin": gcp(), "lead": hetzner(), "zinc": hetzner(enabled=False)}
+    )
+    done = play(tmp_path, "playbooks/retire.yml", *YES, "-e", "retire=ore")
+    assert done.returncode == 0, done.stdout
+    assert existing(sandbox) == ["tin", "zinc"]
+
+
+def test_retire_of_all_leaves_an_empty_cloud(tmp_path: Path, sandbox: Sandbox) -> None:
+    created(tmp_path, sandbox, {"ore": hetzner(), "tin": gcp()})
+    done = play(tmp_path, "playbooks/retire.yml", *YES, "-e", "retire=all")
+    assert done.returncode == 0, done.stdout
+    assert existing(sandbox) == []
+
+
+def test_nothing_is_bought_without_a_yes(tmp_path: Path, sandbox: Sandbox) -> None:
+    write_fleet(tmp_path, sandbox, {"ore": hetzner()})
+    done = play(tmp_path, "playbooks/provision.yml")
+    assert done.returncode != 0
+    assert "create  ore" in done.stdout
+    assert "ApprovalRequired" in done.stdout
+    assert existing(sandbox) == []
+
+
+def test_check_mode_shows_the_plan_and_buys_nothing(tmp_path: Path, sandbox: Sandbox) -> None:
+    write_fleet(tmp_path, sandbox, {"ore": hetzner()})
+    done = play(tmp_path, "playbooks/provision.yml", "--check", "--diff", *YES)
+    assert done.returncode == 0, done.stdout
+    assert "create  ore" in done.stdout
+    assert existing(sandbox) == []
+
+
+def test_check_mode_tells_a_problem_in_words(tmp_path: Path, sandbox: Sandbox) -> None:
+    file = write_fleet(tmp_path, sandbox, {"ore": hetzner()})
+    file.write_text(
+        file.read_text().replace(sandbox.hetzner_token, "'{{ lookup(''env'', ''HCLOUD_TOKEN'') }}'")
+    )
+    done = play(tmp_path, "playbooks/provision.yml", "--check", "--diff")
+    assert "there is no token for Hetzner Cloud" in done.stdout
+    assert "has no attribute" not in done.stdout
+
+
+def test_a_misspelt_variable_stops_the_run_before_anything_is_bought(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
+    write_fleet(tmp_path, sandbox, {"ore": hetzner(vars={"base_timezon": "Europe/Berlin"}), "tin": gcp()})
+    done = play(tmp_path, "site.yml", *YES)
+    assert done.returncode != 0
+    assert "base_timezone" in done.stdout
+    assert existing(sandbox) == []
+
+
+def test_a_gate_that_met_nobody_is_not_green(tmp_path: Path, sandbox: Sandbox) -> None:
+    file = write_fleet(tmp_path, sandbox, {"ore": hetzner()})
+    file.write_text(
+        file.read_text().replace(sandbox.hetzner_token, "'{{ lookup(''env'', ''HCLOUD_TOKEN'') }}'")
+    )
+    done = play(tmp_path, "site.yml", "--tags", "gate")
+    assert done.returncode != 0
+    assert "ore: enabled, and not there" in done.stdout
+
+
+def test_a_limit_without_localhost_says_who_creates_machines(tmp_path: Path, sandbox: Sandbox) -> None:
+    write_fleet(tmp_path, sandbox, {"ore": hetzner(), "tin": gcp()})
+    done = play(tmp_path, "site.yml", "--limit", "ore", *YES)
+    assert done.returncode != 0
+    assert "--limit 'localhost,ore'" in done.stdout.replace("\n", " ")
+
+
+def test_a_fleet_file_with_a_mistake_is_told_and_nothing_runs(tmp_path: Path, sandbox: Sandbox) -> None:
+    file = write_fleet(tmp_path, sandbox, {"ore": hetzner()})
+    content = yaml.safe_load(file.read_text())
+    content["machines"]["ore"]["locaton"] = content["machines"]["ore"].pop("location")
+    file.write_text(yaml.safe_dump(content))
+    done = play(tmp_path, "site.yml", *YES)
+    assert done.returncode != 0
+    assert "did you mean 'location'?" in done.stderr
+    # Where Ansible is set to go on with an empty inventory, the playbook does not.
+    done = play(tmp_path, "site.yml", *YES, ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED="false")
+    assert done.returncode != 0
+    assert "No fleet file was read" in done.stdout
+    assert existing(sandbox) == []
