@@ -84,7 +84,9 @@ class HetznerAccess:
         ]
         own = {machine.name: machine.ssh_sources for machine in declared if machine.ssh_sources is not None}
         defaults = self._spec.defaults
-        return view.firewalls(self._spec.fleet, defaults.ssh_sources, own, {22, defaults.ssh_port})
+        ports = {22, defaults.ssh_port}
+        meshed = self._spec.mesh is not None
+        return view.firewalls(self._spec.fleet, defaults.ssh_sources, own, ports, meshed=meshed)
 
     def _converge_all(self, machines: Sequence[MachineBase]) -> None:
         present = self._present()

@@ -172,7 +172,12 @@ class Firewall:
 
 
 def firewalls(
-    fleet: str, default: Sequence[str], own: Mapping[str, Sequence[str]], ports: Iterable[int]
+    fleet: str,
+    default: Sequence[str],
+    own: Mapping[str, Sequence[str]],
+    ports: Iterable[int],
+    *,
+    meshed: bool = False,
 ) -> list[Firewall]:
     """One firewall for the fleet, and one more for each set of SSH sources that some machines have of their own.
 
@@ -182,6 +187,7 @@ def firewalls(
         default: networks that may reach SSH on every machine not in ``own``.
         own: by machine, the networks that may reach its SSH port instead.
         ports: of SSH.
+        meshed: the fleet has a mesh, whose port is open to all.
     """
     plain = networks(default)
     groups: dict[tuple[str, ...], list[str]] = {}
@@ -191,11 +197,11 @@ def firewalls(
     ours = f"{FLEET_LABEL}=={fleet}"
     others = sorted(machine for machines in groups.values() for machine in machines)
     rest = f"{ours},{MACHINE_LABEL} notin ({','.join(others)})" if others else ours
-    wanted = [Firewall(f"gpumesh-{fleet}", rest, _rules(plain, ports))]
+    wanted = [Firewall(f"gpumesh-{fleet}", rest, _rules(plain, ports, meshed))]
     for sources, machines in sorted(groups.items()):
         digest = hashlib.sha256(",".join(sources).encode()).hexdigest()[:8]
         selector = f"{ours},{MACHINE_LABEL} in ({','.join(sorted(machines))})"
-        wanted.append(Firewall(f"gpumesh-{fleet}-{digest}", selector, _rules(sources, ports)))
+        wanted.append(Firewall(f"gpumesh-{fleet}-{digest}", selector, _rules(sources, ports, meshed)))
     return wanted
 
 
@@ -207,9 +213,10 @@ def networks(sources: Iterable[str]) -> tuple[str, ...]:
 _ANYWHERE = ("0.0.0.0/0", "::/0")
 
 
-def _rules(sources: Sequence[str], ports: Iterable[int]) -> tuple[dict[str, Any], ...]:
-    rules = [_rule("tcp", str(port), sources, "SSH") for port in sorted(set(ports))] if sources else []
-    return (*rules, _rule("udp", MESH_PORT, _ANYWHERE, "ZeroTier"), _rule("icmp", None, _ANYWHERE, "ping"))
+def _rules(sources: Sequence[str], ports: Iterable[int], meshed: bool) -> tuple[dict[str, Any], ...]:
+    ssh = [_rule("tcp", str(port), sources, "SSH") for port in sorted(set(ports))] if sources else []
+    mesh = [_rule("udp", MESH_PORT, _ANYWHERE, "ZeroTier")] if meshed else []
+    return (*ssh, *mesh, _rule("icmp", None, _ANYWHERE, "ping"))
 
 
 def _rule(protocol: str, port: str | None, sources: Sequence[str], description: str) -> dict[str, Any]:

@@ -303,7 +303,8 @@ def test_an_unknown_price_is_unknown(server_type: str, location: str, why: str) 
 
 
 def test_firewalls_for_a_fleet_of_one_mind() -> None:
-    [one] = view.firewalls("minerals", ("203.0.113.0/24",), {"b": ("203.0.113.0/24",)}, {22, 2222})
+    own = {"b": ("203.0.113.0/24",)}
+    [one] = view.firewalls("minerals", ("203.0.113.0/24",), own, {22, 2222}, meshed=True)
     assert (one.name, one.selector) == ("gpumesh-minerals", "gpumesh-fleet==minerals")
     opened = [(rule["protocol"], rule.get("port"), rule["source_ips"]) for rule in one.rules]
     anywhere = ["0.0.0.0/0", "::/0"]
@@ -317,7 +318,13 @@ def test_firewalls_for_a_fleet_of_one_mind() -> None:
 
 def test_without_sources_ssh_stays_shut() -> None:
     [one] = view.firewalls("minerals", (), {}, {22})
-    assert [rule["protocol"] for rule in one.rules] == ["udp", "icmp"]
+    assert [rule["protocol"] for rule in one.rules] == ["icmp"]
+
+
+def test_the_port_of_the_mesh_is_open_only_where_there_is_one() -> None:
+    for meshed in (True, False):
+        [one] = view.firewalls("minerals", ("203.0.113.0/24",), {}, {22}, meshed=meshed)
+        assert ("9993" in [rule.get("port") for rule in one.rules]) is meshed
 
 
 NETWORKS = st.sampled_from(["0.0.0.0/0", "::/0", "203.0.113.0/24", "198.51.100.7/32", "2001:db8::/32"])
@@ -361,7 +368,7 @@ def test_rules_are_the_same_however_they_are_written() -> None:
 
 
 def test_a_firewall_in_words_is_the_same_however_it_is_written() -> None:
-    [one] = view.firewalls("minerals", ("203.0.113.0/24",), {}, {22, 2222})
+    [one] = view.firewalls("minerals", ("203.0.113.0/24",), {}, {22, 2222}, meshed=True)
     split = [{**rule, "source_ips": [source]} for rule in one.rules for source in rule["source_ips"]]
     assert (
         view.words(split, [one.selector])
@@ -784,16 +791,16 @@ def test_labels_are_set_exactly(bench: Bench) -> None:
 
 
 def test_publishing_a_key_that_is_there_changes_nothing(bench: Bench) -> None:
-    labels = {"gpumesh-hostkey": firstboot.key_to_label(KEY, planted=False)}
+    labels = {"gpumesh-hostkey": firstboot.key_to_label(KEY)}
     server, provider = bench(Answer(200, {"server": server_json(labels=labels)}))
-    provider.publish_host_key(view.to_instance(server_json(), TARIFF), KEY, planted=False)
+    provider.publish_host_key(view.to_instance(server_json(), TARIFF), KEY)
     assert server.calls == ["GET /v1/servers/42"]
 
 
 def test_only_ed25519_host_keys_are_published(bench: Bench) -> None:
     _, provider = bench()
     with pytest.raises(errors.InvalidRequest, match="ssh-ed25519"):
-        provider.publish_host_key(view.to_instance(server_json(), TARIFF), "ssh-rsa AAAA", planted=False)
+        provider.publish_host_key(view.to_instance(server_json(), TARIFF), "ssh-rsa AAAA")
 
 
 def test_a_label_that_is_no_key_vouches_for_nothing() -> None:
