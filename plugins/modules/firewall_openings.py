@@ -83,6 +83,8 @@ options:
     description:
       - Start a timer that puts the firewall back as it was, so many seconds after a change. Whoever made the change
         stops it after proving that the machine can still be reached; the unit is C(gpumesh-undo-firewall.timer).
+      - Where nothing differs but the timer of an earlier change still runs, that change was never proved. The timer is
+        then started anew, and the task counts as changed, so that its handlers carry out the proof.
       - V(0) starts none.
     type: int
     default: 0
@@ -171,6 +173,9 @@ def main() -> None:
     )
     params = module.params
     try:
+        unproved = undo.postpone(
+            "firewall", 0 if module.check_mode else params["undo_after"], module.run_command
+        )
         present = state(module)
         connection = params["connection"]
         plan = firewall.plan(
@@ -194,7 +199,7 @@ def main() -> None:
     except (firewall.FirewallError, undo.UndoError) as problem:
         module.fail_json(msg=str(problem))
     module.exit_json(
-        changed=bool(plan.commands),
+        changed=bool(plan.commands) or unproved,
         commands=[shlex.join(command) for command in plan.commands],
         diff={"before": "\n".join(plan.before) + "\n", "after": "\n".join(plan.after) + "\n"},
     )

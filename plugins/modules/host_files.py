@@ -67,6 +67,8 @@ options:
     description:
       - Start a timer that puts the files back and runs a command, before anything is changed. Whoever made the change
         stops the timer after proving that the machine can still be reached; the unit is C(gpumesh-undo-NAME.timer).
+      - Where nothing differs but the timer of an earlier change still runs, that change was never proved. The timer is
+        then started anew, and the task counts as changed, so that its handlers carry out the proof.
     type: dict
     suboptions:
       name:
@@ -74,9 +76,9 @@ options:
         type: str
         required: true
       after:
-        description: Seconds until the change is undone.
+        description: Seconds until the change is undone. V(0) starts no timer.
         type: int
-        default: 90
+        default: 300
       command:
         description: What to run after the files have been put back, as program and arguments.
         type: list
@@ -123,7 +125,7 @@ FILE = {
 }
 UNDO = {
     "name": {"type": "str", "required": True},
-    "after": {"type": "int", "default": 90},
+    "after": {"type": "int", "default": 300},
     "command": {"type": "list", "elements": "str", "required": True},
 }
 
@@ -158,11 +160,14 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    arming, armed = module.params["undo"], False
+    arming, armed, unproved = module.params["undo"], False, False
     try:
+        if arming:
+            after = 0 if module.check_mode else arming["after"]
+            unproved = undo.postpone(arming["name"], after, module.run_command)
         changes = files.compare([wanted(item) for item in module.params["files"]])
         if changes and not module.check_mode:
-            if arming:
+            if arming and arming["after"]:
                 paths = [change.wanted.path for change in changes]
                 armed = undo.arm(
                     arming["name"], arming["after"], paths, arming["command"], module.run_command
@@ -174,7 +179,7 @@ def main() -> None:
             undo.disarm(arming["name"], module.run_command)
         module.fail_json(msg=str(problem))
     module.exit_json(
-        changed=bool(changes),
+        changed=bool(changes) or unproved,
         changed_files=[str(change.wanted.path) for change in changes],
         diff=files.diff(changes),
     )

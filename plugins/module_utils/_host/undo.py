@@ -46,6 +46,32 @@ def disarm(name: str, run: Run) -> None:
     run(["systemctl", "stop", f"{unit(name)}.timer"])
 
 
+def pending(name: str, run: Run) -> bool:
+    """Whether a change waits to be undone, because nobody has proved it yet."""
+    if shutil.which("systemctl") is None:
+        return False
+    return run(["systemctl", "is-active", "--quiet", f"{unit(name)}.timer"])[0] == 0
+
+
+def postpone(name: str, after: int, run: Run, directory: Path = DIRECTORY) -> bool:
+    """Give a change that still waits for its proof the whole time anew.
+
+    Whoever made it died before the proof. Nothing differs any more, so without this the next run would find nothing to
+    prove, and the timer would undo the change behind its back.
+
+    Args:
+        after: seconds from now; with 0 the timer runs on as it is.
+
+    Returns:
+        Whether there is such a change.
+    """
+    if not pending(name, run):
+        return False
+    if after:
+        _start(name, after, directory / name, run)
+    return True
+
+
 def arm(
     name: str,
     after: int,
@@ -64,8 +90,8 @@ def arm(
     """
     paths = list(paths)
     saved = directory / name
-    pending = run(["systemctl", "is-active", "--quiet", f"{unit(name)}.timer"])[0] == 0
-    if not pending:
+    first = not pending(name, run)
+    if first:
         shutil.rmtree(saved, ignore_errors=True)
         saved.mkdir(parents=True, mode=0o700)
         for path in paths:
@@ -74,6 +100,12 @@ def arm(
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 _must(run(["cp", "-a", str(path), str(kept)]), f"{path} could not be kept")
         (saved / "undo.sh").write_text(script(paths, saved, command), encoding="utf-8")
+    _start(name, after, saved, run)
+    return first
+
+
+def _start(name: str, after: int, saved: Path, run: Run) -> None:
+    """Start the timer, anew where it runs."""
     disarm(name, run)
     started = run(
         [
@@ -88,7 +120,6 @@ def arm(
         ]
     )
     _must(started, "systemd-run could not start the timer that would undo the change")
-    return not pending
 
 
 def _must(ended: tuple[int, str, str], what: str) -> None:

@@ -89,3 +89,36 @@ def test_absent_removes_a_file_and_never_a_directory(tmp_path: Path) -> None:
 @pytest.mark.parametrize("item", [{}, {"content": "x", "link": "y"}])
 def test_a_file_is_either_content_or_a_link(tmp_path: Path, item: dict[str, str]) -> None:
     assert run_module(host_files.main, files=[{"path": str(tmp_path / "a"), **item}])["failed"]
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A systemd on which every timer that is asked for runs; what it was told to do is in this file."""
+    programs, told = tmp_path / "bin", tmp_path / "told"
+    programs.mkdir()
+    told.touch()
+    for name in ("systemctl", "systemd-run"):
+        (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {told}\n')
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    return told
+
+
+def test_a_change_that_nobody_proved_is_changed_until_somebody_does(tmp_path: Path, systemd: Path) -> None:
+    wanted, undo = [file(tmp_path / "a", "one\n")], {"name": "x", "after": 77, "command": ["true"]}
+    run_module(host_files.main, files=wanted)
+    predicted = run_module(host_files.main, check=True, files=wanted, undo=undo)
+    assert (predicted["changed"], predicted["changed_files"]) == (True, [])
+    assert "systemd-run" not in systemd.read_text()
+    assert "stop" not in systemd.read_text()
+    done = run_module(host_files.main, files=wanted, undo=undo)
+    assert (done["changed"], done["changed_files"]) == (True, [])
+    assert "systemctl stop gpumesh-undo-x.timer" in systemd.read_text()
+    assert "--on-active=77" in systemd.read_text()
+
+
+def test_nothing_is_undone_after_zero_seconds(tmp_path: Path, systemd: Path) -> None:
+    undo = {"name": "x", "after": 0, "command": ["true"]}
+    done = run_module(host_files.main, files=[file(tmp_path / "a", "one\n")], undo=undo)
+    assert (done["changed"], (tmp_path / "a").read_text()) == (True, "one\n")
+    assert "systemd-run" not in systemd.read_text()

@@ -202,3 +202,12 @@ def test_a_rule_is_read_back_as_the_opening_it_was(opening: firewall.Opening) ->
         opening.source,
         opening.interface,
     )
+
+
+def test_the_whole_internet_in_both_families_is_everybody_and_one_rule() -> None:
+    everybody = [firewall.opening(port="22", source=net, comment="SSH") for net in ("0.0.0.0/0", "::/0")]
+    assert commands(state(), *everybody, connection=("2001:db8::1", 22)) == [
+        "ufw allow 22/tcp comment gpumesh base: SSH"
+    ]
+    there = state("allow 22/tcp comment 'gpumesh base: SSH'")
+    assert commands(there, *everybody, connection=("198.51.100.1", 22)) == []
