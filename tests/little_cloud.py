@@ -278,7 +278,7 @@ class LittleCloud:
     def host_keys(self, instance: Instance) -> tuple[str, ...]:
         return instance.host_keys
 
-    def publish_host_key(self, instance: Instance, key: str, *, planted: bool, pending: bool = False) -> None:
+    def publish_host_key(self, instance: Instance, key: str, *, pending: bool = False) -> None:
         self.calls["publish"] += 1
 
     def price(self, machine: MachineBase, zone: str) -> Price:

@@ -37,7 +37,9 @@ attributes:
     support: full
   diff_mode:
     support: full
-    details: The diff is the plan, as text. It is the same in check mode and without it.
+    details:
+      - The diff is the plan, as text, and is given with O(state=applied) only. It is the same in check mode and without it.
+      - With O(state=planned) the plan is in RV(table).
   idempotent:
     support: full
 options:
@@ -48,7 +50,8 @@ options:
   state:
     description:
       - V(planned) only makes the plan, and changes nothing.
-      - V(applied) carries it out. In check mode it does the same as V(planned).
+      - V(applied) carries it out. In check mode it does the same as V(planned), and RV(ignore:changed) tells whether anything
+        would be changed, the known_hosts file included.
     type: str
     choices: [planned, applied]
     default: planned
@@ -99,7 +102,8 @@ options:
     description:
       - Public SSH host keys by machine, learnt over a connection that was verified.
       - With this option the module only records these keys, in the fleet's known_hosts and where the cloud vouches for them. It
-        makes no plan and returns RV(ignore:changed) only.
+        makes no plan, and returns RV(ignore:changed) and RV(failures) only.
+      - Each machine is tried, whatever becomes of the others; the module fails if one of them fails.
     type: dict
   host_key_phase:
     description:
@@ -217,8 +221,11 @@ plan:
 costs:
   description:
     - What the whole fleet costs, in US dollars, as decimal strings, each C(hourly_usd) and C(monthly_usd) with the number
-      of C(unknown) prices, which are not in the sum.
+      of C(unknown) prices, which are not in the sum. A machine whose cloud could not be asked has an unknown price.
     - C(at_most) is the cost with every new machine in the dearest zone it may end up in. The budget is compared with it.
+    - A plan that creates or starts something is refused also where the budget cannot be checked, because no price is known for
+      what it buys, or because a cloud with other machines of the fleet could not be asked. A plan that buys nothing is never
+      refused for the budget. Of machines that exist and stay, those without a known price are only warned of.
   returned: when planned or applied
   type: dict
   sample:
@@ -238,7 +245,9 @@ needs_approval:
   returned: when planned or applied
   type: bool
 refusal:
-  description: Why O(state=applied) would refuse the plan, whoever approves. None if it would not.
+  description: >-
+    Why O(state=applied) would refuse the plan, whoever approves. That is the budget, a file named in the fleet file that cannot
+    be used, or a known_hosts file that cannot be kept. None if it would not.
   returned: when planned or applied
   type: str
 access:
@@ -337,8 +346,10 @@ simulated:
   type: list
   elements: str
 failures:
-  description: All that went wrong or has to be settled, by machine.
-  returned: when planned or applied
+  description:
+    - All that went wrong or has to be settled, by machine.
+    - With O(host_keys), why a key was not recorded; empty if all were.
+  returned: when planned or applied, and with O(host_keys)
   type: list
   elements: dict
 failure:
@@ -346,6 +357,10 @@ failure:
   returned: failure
   type: dict
   contains:
+    text:
+      description: The failure in one sentence or more, for people.
+      type: str
+      returned: always
     kind:
       description: The kind of failure, such as V(ApprovalRequired), V(BudgetExceeded), V(SpecError) or V(AuthError).
       type: str
@@ -386,7 +401,7 @@ from ..module_utils._fleet.errors import FleetError
 
 PYDANTIC_PROBLEM: str | None = None
 try:
-    from ..module_utils._fleet import provision
+    from ..module_utils._fleet import key_change, provision
     from ..module_utils._fleet.clock import SystemClock
     from ..module_utils._fleet.providers import KINDS
 except ImportError:
@@ -441,8 +456,8 @@ def run(module: AnsibleModule) -> None:
     request = request_of(params, carry_out=params["state"] == "applied" and not module.check_mode)
     found = provision.secrets(request.fleet_file, KINDS, os.environ)
     module.no_log_values.update(secret for secret in found if len(secret) >= SHORTEST_SECRET)
-    if params["host_keys"]:
-        changed = provision.record_host_keys(
+    if params["host_keys"] is not None:
+        changed, failed = key_change.record_host_keys(
             request,
             KINDS,
             os.environ,
@@ -451,12 +466,16 @@ def run(module: AnsibleModule) -> None:
             announce=params["host_key_phase"] == "announce",
             write=not module.check_mode,
         )
-        module.exit_json(changed=changed)
+        failures = [failed[name].as_failure() for name in sorted(failed)]
+        if failures:
+            text = "\n".join(failure["text"] for failure in failures)
+            module.fail_json(msg=text, changed=changed, failures=failures)
+        module.exit_json(changed=changed, failures=failures)
     report = provision.run(request, KINDS, os.environ, clock)
     result = report.to_json()
     if params["state"] == "planned":
         result["changed"] = False
-    if module._diff and report.plan.differs:
+    elif module._diff and report.plan.differs:
         result["diff"] = {"prepared": "\n".join([*report.table, ""])}
     for warning in report.warnings:
         module.warn(warning)

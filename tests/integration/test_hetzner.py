@@ -344,10 +344,10 @@ def test_a_host_key_is_replaced_without_a_moment_of_mistrust(connect: Connect) -
     provider = connect(machine("a"))
     [instance] = made(provider, machine("a"))
     new = ssh_key("own")
-    provider.publish_host_key(instance, new, planted=False, pending=True)
+    provider.publish_host_key(instance, new, pending=True)
     [both] = provider.list().instances
     assert (both.host_keys, both.host_keys_planted) == ((HOST_KEY.public, new), True)
-    provider.publish_host_key(instance, new, planted=False)
+    provider.publish_host_key(instance, new)
     [after] = provider.list().instances
     assert (after.host_keys, after.host_keys_planted) == ((new,), False)
     assert firstboot.NEXT_HOST_KEY_LABEL not in after.labels

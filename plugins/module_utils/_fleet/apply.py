@@ -15,7 +15,7 @@ from . import access_rules
 from .access import AccessOutcome
 from .changes import Change, Plan, Verb
 from .clock import Clock
-from .errors import FleetError, OperationFailed, ProviderError, WaitTimeout
+from .errors import FleetError, OperationFailed, ProviderError, WaitTimeout, failure_of
 from .firstboot import FirstBoot
 from .machines import Instance, State
 from .providers.base import Provider
@@ -203,7 +203,7 @@ class _Crew:
                 self.outcomes[index] = self._outcome(index, change, "skipped", instance=change.instance)
                 continue
             # A copy, because one failure of a cloud may be the end of many machines, and each says its own name.
-            error = copy.copy(_failure(end) or _unexpected(None))
+            error = copy.copy(failure_of(end or RuntimeError()))
             error.machine = change.machine
             self.outcomes[index] = self._outcome(
                 index, change, "failed", instance=change.instance, error=error
@@ -243,16 +243,4 @@ class _Crew:
 
 
 def _failure(end: Exception | None) -> FleetError | None:
-    return end if end is None or isinstance(end, FleetError) else _unexpected(end)
-
-
-def _unexpected(error: Exception | None) -> FleetError:
-    """A defect of ours, told without its text, which might hold anything."""
-    trace = error.__traceback__ if error else None
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    where = f" at {trace.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno}" if trace else ""
-    return FleetError(
-        f"unexpected {type(error).__name__}{where}",
-        hint="This is a defect of the collection: please report it",
-    )
+    return failure_of(end) if end else None

@@ -80,6 +80,12 @@ def _user_data(spec: FleetSpec, machine: CloudMachine) -> str | None:
         return None
     path = spec.file(machine.user_data)
     text = _read(path, "user_data", machine.name)
+    if text.startswith("#!"):
+        raise InvalidRequest(
+            f"its user_data {path} is a script and no cloud-config",
+            machine=machine.name,
+            hint="Put its lines under runcmd in a file of cloud-config",
+        )
     try:
         config = yaml.safe_load(text)
     except yaml.YAMLError as error:

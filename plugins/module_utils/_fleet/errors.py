@@ -168,6 +168,20 @@ def no_access(error: FleetError) -> bool:
     return isinstance(error, MissingLibrary) or (isinstance(error, AuthError) and not error.code)
 
 
+def failure_of(error: Exception) -> FleetError:
+    """Itself, if it is one of ours; else a defect of ours, told without its text, which might hold anything."""
+    if isinstance(error, FleetError):
+        return error
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    where = f" at {trace.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno}" if trace else ""
+    return FleetError(
+        f"unexpected {type(error).__name__}{where}",
+        hint="This is a defect of the collection: please report it",
+    )
+
+
 def failures(errors: Mapping[str, FleetError]) -> list[dict[str, Any]]:
     """Many failures as plain data, in the order of the machines' names."""
     return [errors[name].about(name).as_failure() for name in sorted(errors)]

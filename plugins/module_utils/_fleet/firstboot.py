@@ -56,7 +56,7 @@ class FirstBoot:
 
     def cloud_config(self) -> str:
         """The user data for an image with cloud-init."""
-        config: dict[str, object] = yaml.safe_load(self.user_data) if self.user_data else {}
+        config: dict[str, object] = (yaml.safe_load(self.user_data) if self.user_data else None) or {}
         config |= {
             "users": [
                 {

@@ -11,12 +11,15 @@ This file is private to the gpumesh.fleet collection.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import pathlib
 import re
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+
+from .errors import FleetError
 
 _KEY = re.compile(r"^(ssh-|ecdsa-sha2-|sk-)[a-z0-9@.-]+ AAAA[A-Za-z0-9+/]*={0,3}$")
 
@@ -89,8 +92,15 @@ def update(path: str, change: Callable[[str], str], *, write: bool = True) -> bo
 
     Returns:
         Whether the text changed.
+
+    Raises:
+        FleetError: the file cannot be read or written.
     """
-    file = pathlib.Path(path)
+    with _told(path):
+        return _update(pathlib.Path(path), change, write=write)
+
+
+def _update(file: pathlib.Path, change: Callable[[str], str], *, write: bool) -> bool:
     if not write:
         text = _text(file)
         return change(text) != text
@@ -116,8 +126,46 @@ def update(path: str, change: Callable[[str], str], *, write: bool = True) -> bo
 
 
 def read(path: str) -> str:
-    """The text of the file; empty if there is none."""
-    return _text(pathlib.Path(path))
+    """The text of the file; empty if there is none.
+
+    Raises:
+        FleetError: it cannot be read.
+    """
+    with _told(path):
+        return _text(pathlib.Path(path))
+
+
+def probe(path: str, *, write: bool = True) -> str:
+    """The text of the file, once it is clear that it can be changed.
+
+    Args:
+        write: try it, in a folder that is made if need be; False only asks for the permissions.
+
+    Raises:
+        FleetError: the file cannot be read or written.
+    """
+    file = pathlib.Path(path)
+    with _told(path):
+        text = _text(file)
+        if write:
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=file.parent):
+                return text
+        folder = next(parent for parent in file.absolute().parents if parent.exists())
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return text
+
+
+@contextlib.contextmanager
+def _told(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FleetError(
+            f"the known_hosts file {path} cannot be kept: {error.strerror or type(error).__name__}",
+            hint="Make it and its folder writable for you, or name another one as known_hosts in the fleet file",
+        ) from error
 
 
 def _text(file: pathlib.Path) -> str:

@@ -6,19 +6,20 @@ This file is private to the gpumesh.fleet collection.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import SecretStr
 
-from . import access_rules, births, known_hosts, live, plan, plan_table, spec_file
+from . import access_rules, births, host_keys, known_hosts, live, plan, plan_table, spec_file
 from .access import AccessOutcome
 from .apply import Outcome, apply, would
 from .changes import Plan, Verb
 from .clock import Clock
-from .errors import BudgetExceeded, FleetError, InvalidRequest
-from .host_keys import file_keys, gather
+from .errors import FleetError
+from .firstboot import HostKey
 from .live import Live
 from .machines import Instance, State
 from .prices import Total
@@ -64,6 +65,7 @@ class Report:
         machines: every machine of the fleet as it is afterwards.
         keys_changed: known_hosts was changed.
         access: what came of firewalls and registered SSH keys, by cloud.
+        trouble: what went wrong after all changes were made.
     """
 
     spec: FleetSpec
@@ -75,6 +77,7 @@ class Report:
     simulated: tuple[str, ...]
     keys_changed: bool = False
     access: tuple[AccessOutcome, ...] = ()
+    trouble: tuple[FleetError, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -94,7 +97,7 @@ class Report:
         # A machine that could not be made for want of access says so itself.
         told = {o.provider for o in self.outcomes if o.error and o.action == Verb.CREATE}
         others = [o.error for o in self.access if o.error and o.provider not in told]
-        return [*(found[name].about(name) for name in sorted(found)), *others]
+        return [*(found[name].about(name) for name in sorted(found)), *others, *self.trouble]
 
     @property
     def table(self) -> list[str]:
@@ -135,7 +138,8 @@ def run(request: Request, kinds: Mapping[str, Kind], environ: Mapping[str, str],
     Raises:
         SpecError: the fleet file cannot be used.
         ApprovalRequired, BudgetExceeded: the plan may not be carried out. Nothing was touched.
-        InvalidRequest: the request names what is not there.
+        InvalidRequest: the request names what is not there, or the fleet file does.
+        FleetError: known_hosts cannot be kept. Nothing was touched.
     """
     spec = spec_file.load(request.fleet_file, kinds, environ)
     seen = live.look(spec, kinds, clock, overrides=request.credentials)
@@ -154,98 +158,48 @@ def run(request: Request, kinds: Mapping[str, Kind], environ: Mapping[str, str],
     unused = {provider: error for provider, error in seen.sick.items() if not _wanted(spec, provider)}
     warnings = [*made.warnings, *(f"{provider}: {error}" for provider, error in unused.items())]
     simulated = tuple(sorted(name for name, listing in seen.listings.items() if listing.simulated))
+    path = request.known_hosts or spec.known_hosts
     if not request.carry_out:
-        refusal = _refusal(made, spec)
+        refusal, keys_change = _refusal(made, spec, kinds, path), False
+        with contextlib.suppress(FleetError):  # Said in the refusal.
+            keys_change = host_keys.foreseen(spec, _staying(made, seen), path, _complete(seen))
         machines = _machines(spec, seen.instances)
         foreseen = access_rules.would(made)
         warnings += _notes(foreseen)
-        return Report(spec, made, refusal, would(made), machines, tuple(warnings), simulated, access=foreseen)
+        return Report(
+            spec, made, refusal, would(made), machines, tuple(warnings), simulated, keys_change, foreseen
+        )
 
     made.check_budget(spec.budget)
     made.check_approval(approve=request.approve, approved_digest=request.approved_digest)
-    new = [spec.machines[change.machine] for change in made.changes if change.verb is Verb.CREATE]
-    boots = births.first_boots(spec, kinds, [machine for machine in new if isinstance(machine, CloudMachine)])
+    boots = births.first_boots(spec, kinds, _new(made, spec))
+    known_hosts.probe(path)
     outcomes, let_in = apply(made, spec, seen.providers, boots, clock, wait_timeout=request.wait_timeout)
-    warnings += _notes(let_in)
     instances = _afterwards(seen, outcomes)
-    path = request.known_hosts or spec.known_hosts
-    gathered = gather(
+    kept = host_keys.keep(
         spec,
+        kinds,
         instances,
         seen.providers,
-        known_hosts.aliases(known_hosts.read(path), spec.fleet),
+        path,
+        _complete(seen),
         clock,
         fresh={o.instance.id for o in outcomes if o.instance and o.action in (Verb.CREATE, Verb.START)},
         patience=request.key_timeout,
     )
-    if gathered.silent:
-        warnings.append(
-            f"the host keys of {', '.join(gathered.silent)} are not published yet, so SSH will refuse to connect; "
-            "run again in a minute"
-        )
-    keys_changed = file_keys(spec, path, gathered.keys, _complete(seen), write=True)
-    machines = _machines(spec, instances)
-    return Report(spec, made, None, outcomes, machines, tuple(warnings), simulated, keys_changed, let_in)
-
-
-def record_host_keys(
-    request: Request,
-    kinds: Mapping[str, Kind],
-    environ: Mapping[str, str],
-    clock: Clock,
-    *,
-    host_keys: Mapping[str, str],
-    announce: bool,
-    write: bool = True,
-) -> bool:
-    """File host keys that were learnt over a verified connection; whether that changes anything.
-
-    Announced, a key is good besides the present one. Otherwise it is the only one from now on. Both may be repeated,
-    so a run that was killed between the two is healed by the next.
-
-    Args:
-        host_keys: by machine.
-        write: False only tells whether it would change something.
-
-    Raises:
-        InvalidRequest: a machine does not exist, or its key is none.
-    """
-    spec = spec_file.load(request.fleet_file, kinds, environ)
-    needed = {spec.machines[name].provider for name in host_keys if name in spec.machines}
-    some = {name: kind for name, kind in kinds.items() if name in needed}
-    seen = live.look(spec, some, clock, overrides=request.credentials)
-    for error in seen.sick.values():
-        raise error
-    path = request.known_hosts or spec.known_hosts
-    instances = {name: _one(name, seen.instances) for name in sorted(host_keys)}
-
-    def change(text: str) -> str:
-        entries = {}
-        for name, instance in instances.items():
-            alias = known_hosts.alias(spec.fleet, name, instance.id)
-            before = (*instance.host_keys, *known_hosts.filed(text, spec.fleet, alias)) if announce else ()
-            entries[alias] = (instance.provider, (*before, host_keys[name]))
-        try:
-            return known_hosts.merge(text, spec.fleet, entries)
-        except ValueError as error:
-            raise InvalidRequest(str(error), hint="Give keys as `ssh-ed25519 AAAA...`") from error
-
-    # Both are trusted here before the cloud says so, and the old one is dropped there before it is dropped here: whenever
-    # a run ends, this file and the labels know every key the machine may show.
-    changed = announce and known_hosts.update(path, change, write=write)
-    for name, instance in instances.items():
-        provider, key = seen.providers[instance.provider], host_keys[name]
-        if not kinds[instance.provider].plants_host_key:
-            continue
-        vouched = provider.host_keys(instance)
-        if key in vouched if announce else vouched == (key,) and not instance.host_keys_planted:
-            continue
-        changed = True
-        if write:
-            provider.publish_host_key(instance, key, planted=False, pending=announce)
-    if not announce:
-        changed = known_hosts.update(path, change, write=write) or changed
-    return changed
+    warnings += [*_notes(let_in), *kept.notes]
+    return Report(
+        spec,
+        made,
+        None,
+        outcomes,
+        _machines(spec, instances),
+        tuple(warnings),
+        simulated,
+        kept.changed,
+        let_in,
+        kept.errors,
+    )
 
 
 def secrets(fleet_file: str, kinds: Mapping[str, Kind], environ: Mapping[str, str]) -> Iterator[str]:
@@ -258,12 +212,33 @@ def secrets(fleet_file: str, kinds: Mapping[str, Kind], environ: Mapping[str, st
                 yield value.get_secret_value()
 
 
-def _refusal(made: Plan, spec: FleetSpec) -> str | None:
-    try:
-        made.check_budget(spec.budget)
-    except BudgetExceeded as error:
-        return str(error)
-    return None
+def _refusal(made: Plan, spec: FleetSpec, kinds: Mapping[str, Kind], path: str) -> str | None:
+    """What an apply would refuse, whoever approves."""
+    checks: tuple[Callable[[], object], ...] = (
+        lambda: made.check_budget(spec.budget),
+        lambda: births.first_boots(spec, kinds, _new(made, spec), new_key=lambda: HostKey("", "")),
+        lambda: known_hosts.probe(path, write=False),
+    )
+    said = []
+    for check in checks:
+        try:
+            check()
+        except FleetError as error:
+            said.append(str(error))
+    return " ".join(said) or None
+
+
+def _new(made: Plan, spec: FleetSpec) -> list[CloudMachine]:
+    declared = [spec.machines[change.machine] for change in made.changes if change.verb is Verb.CREATE]
+    return [machine for machine in declared if isinstance(machine, CloudMachine)]
+
+
+def _staying(made: Plan, seen: Live) -> tuple[Instance, ...]:
+    """What exists now and is not to be deleted."""
+    going = {(c.provider, c.instance.id) for c in made.changes if c.verb is Verb.DELETE and c.instance}
+    return tuple(
+        i for i in seen.instances if i.state is not State.DELETING and (i.provider, i.id) not in going
+    )
 
 
 def _notes(access: Sequence[AccessOutcome]) -> list[str]:
@@ -276,17 +251,6 @@ def _wanted(spec: FleetSpec, provider: str) -> bool:
 
 def _complete(seen: Live) -> set[str]:
     return {name for name, listing in seen.listings.items() if not listing.unreachable}
-
-
-def _one(name: str, instances: Sequence[Instance]) -> Instance:
-    found = [i for i in instances if i.machine == name and i.state is not State.DELETING]
-    if len(found) != 1:
-        raise InvalidRequest(
-            f"{len(found)} instances are this machine, so no host key can be recorded",
-            machine=name,
-            hint="Provision it first" if not found else "Remove the ones that are wrong",
-        )
-    return found[0]
 
 
 def _afterwards(seen: Live, outcomes: Sequence[Outcome]) -> tuple[Instance, ...]:
@@ -312,6 +276,8 @@ def _machines(spec: FleetSpec, instances: Sequence[Instance]) -> dict[str, dict[
         for name, machine in spec.machines.items()
     }
     for instance in sorted(instances, key=lambda i: (i.machine, i.id)):
+        if found.get(instance.machine, {}).get("state") == "unmanaged":
+            continue  # It only has the name of a machine that no cloud makes.
         entry = found.setdefault(instance.machine, {"declared": False, "enabled": False})
         entry |= {
             **instance.to_json(),

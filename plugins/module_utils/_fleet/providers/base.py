@@ -137,7 +137,7 @@ class Provider(Protocol):
     def host_keys(self, instance: Instance) -> tuple[str, ...]:
         """The instance's public SSH host keys through the cloud's own channel; empty while it has not published them."""
 
-    def publish_host_key(self, instance: Instance, key: str, *, planted: bool, pending: bool = False) -> None:
+    def publish_host_key(self, instance: Instance, key: str, *, pending: bool = False) -> None:
         """Record a host key where :meth:`host_keys` finds it. Does nothing where the cloud's agent does that itself.
 
         A key is replaced in two steps, so that at no moment the key the machine shows is an unknown one: publish the

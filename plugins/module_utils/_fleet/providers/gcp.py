@@ -249,7 +249,7 @@ class GcpProvider:
             return ()
         return gcp_wire.host_keys(answer)
 
-    def publish_host_key(self, instance: Instance, key: str, *, planted: bool, pending: bool = False) -> None:
+    def publish_host_key(self, instance: Instance, key: str, *, pending: bool = False) -> None:
         """Nothing: the guest agent publishes the keys itself."""
 
     def price(self, machine: MachineBase, zone: str) -> Price:

@@ -202,10 +202,10 @@ class Hetzner:
         """What its labels vouch for."""
         return view.host_keys(instance.labels)[0]
 
-    def publish_host_key(self, instance: Instance, key: str, *, planted: bool, pending: bool = False) -> None:
+    def publish_host_key(self, instance: Instance, key: str, *, pending: bool = False) -> None:
         """Record a host key in the server's labels, which are read afresh so that nobody else's are lost."""
         try:
-            value = key_to_label(key, planted=planted)
+            value = key_to_label(key, planted=False)
         except ValueError as exc:
             raise errors.InvalidRequest(
                 f"the host key cannot be recorded: {exc}",

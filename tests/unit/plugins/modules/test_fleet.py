@@ -124,7 +124,38 @@ def test_recording_host_keys_makes_no_plan(run: Run, tmp_path: Path) -> None:
     first = run(host_keys={"ore": key}, host_key_phase="announce")
     assert first["changed"] is True and "plan" not in first
     assert run(host_keys={"ore": key}, host_key_phase="announce")["changed"] is False
+    assert first["failures"] == []
     assert key in (tmp_path / "known_hosts").read_text()
+
+
+def test_recording_host_keys_tells_each_that_failed(run: Run, tmp_path: Path) -> None:
+    run(state="applied", approve=True)
+    key = " ".join(KEY.split()[:2])
+    result = run(host_keys={"ore": key, "tin": key}, host_key_phase="announce")
+    assert result["failed"] is True and result["changed"] is True
+    assert [(failure["machine"], failure["text"]) for failure in result["failures"]] == [
+        ("tin", result["msg"])
+    ]
+    assert "Provision it first" in result["msg"] and key in (tmp_path / "known_hosts").read_text()
+
+
+def test_recording_the_host_keys_of_nobody_makes_no_plan_either(run: Run) -> None:
+    result = run(host_keys={}, state="applied")
+    assert result["changed"] is False and result["failures"] == [] and "plan" not in result
+
+
+def test_a_plan_that_is_only_made_is_no_diff(run: Run) -> None:
+    result = run(diff=True)
+    assert "diff" not in result and result["table"]
+
+
+def test_a_file_that_would_stop_an_apply_is_a_refusal_of_the_plan(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "key.pub").unlink()
+    planned: list[dict[str, Any]] = [{}, {"state": "applied", "check": True}]
+    for options in planned:
+        result = run(**options)
+        assert "failed" not in result and "key.pub" in result["refusal"]
+    assert run(state="applied", approve=True)["failure"]["kind"] == "InvalidRequest"
 
 
 def test_no_secret_comes_out(

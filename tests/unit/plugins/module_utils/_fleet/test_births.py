@@ -60,6 +60,14 @@ def test_user_data_is_taken_along(tmp_path: Path) -> None:
     assert "jq" in boots["ore"].cloud_config()
 
 
+@pytest.mark.parametrize("text", ["", "\n", "#cloud-config\n", "# nothing yet\n---\n"])
+def test_user_data_that_says_nothing_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "key.pub").write_text(KEY)
+    (tmp_path / "extra.yml").write_text(text)
+    boots = born(spec_in(tmp_path, machine("ore", user_data="extra.yml")))
+    assert boots["ore"].cloud_config() == born(spec_in(tmp_path, machine("ore")))["ore"].cloud_config()
+
+
 def test_nothing_is_read_for_nobody(tmp_path: Path) -> None:
     assert born(spec_in(tmp_path)) == {}
 
@@ -76,6 +84,8 @@ def test_nothing_is_read_for_nobody(tmp_path: Path) -> None:
             r"^ore: .*gone\.yml, named in user_data, cannot be read",
         ),
         ({"key.pub": KEY, "x.yml": "a: ["}, {"user_data": "x.yml"}, "is not valid YAML"),
+        ({"key.pub": KEY, "x.yml": "#!/bin/sh\n# a: b\n"}, {"user_data": "x.yml"}, "is a script"),
+        ({"key.pub": KEY, "x.yml": "just words"}, {"user_data": "x.yml"}, "is no cloud-config"),
         ({"key.pub": KEY, "x.yml": "- a"}, {"user_data": "x.yml"}, "is no cloud-config"),
     ],
 )

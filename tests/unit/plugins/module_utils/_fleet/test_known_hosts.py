@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import known_hosts
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.errors import FleetError
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.firstboot import new_host_key
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,6 +99,41 @@ class TestFile:
         path = tmp_path / "new" / "known"
         assert known_hosts.update(str(path), lambda text: "x\n", write=False)
         assert not path.parent.exists()
+
+    def test_a_file_that_cannot_be_kept_is_one_clear_failure(self, tmp_path: Path) -> None:
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "file").write_text("")
+        for path, says in (("folder", "Is a directory"), ("file/known", "Not a directory")):
+            full = str(tmp_path / path)
+            for attempt in (
+                lambda full=full: known_hosts.read(full),
+                lambda full=full: known_hosts.probe(full),
+                lambda full=full: known_hosts.probe(full, write=False),
+                lambda full=full: known_hosts.update(full, lambda text: text + "x\n"),
+            ):
+                with pytest.raises(FleetError, match=f"{full} cannot be kept: ({says}|File exists)"):
+                    attempt()
+
+    def test_a_probe_tells_the_text_and_leaves_nothing_but_the_folder(self, tmp_path: Path) -> None:
+        path = tmp_path / "new" / "known"
+        assert known_hosts.probe(str(path), write=False) == "" and not path.parent.exists()
+        assert known_hosts.probe(str(path)) == "" and not list(path.parent.iterdir())
+        path.write_text(FOREIGN)
+        assert known_hosts.probe(str(path)) == FOREIGN == path.read_text()
+
+    @pytest.mark.parametrize("write", [True, False])
+    def test_a_folder_that_takes_no_file_is_found_by_the_probe(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: bool
+    ) -> None:
+        (tmp_path / "known").write_text("")
+
+        def refuse(*_arguments: object, **_options: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(known_hosts.tempfile, "TemporaryFile", refuse)
+        monkeypatch.setattr(known_hosts.os, "access", lambda *_arguments: False)
+        with pytest.raises(FleetError, match="cannot be kept: Permission denied"):
+            known_hosts.probe(str(tmp_path / "known"), write=write)
 
     def test_a_failed_change_leaves_the_file_as_it_was(self, tmp_path: Path) -> None:
         path = tmp_path / "known"

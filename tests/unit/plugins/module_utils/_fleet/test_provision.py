@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import errors, known_hosts, provision
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import (
+    errors,
+    key_change,
+    known_hosts,
+    provision,
+)
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.firstboot import new_host_key
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.machines import (
     FLEET_LABEL,
@@ -28,6 +34,7 @@ class TalkingCloud(LittleCloud):
 
     tells_after = 0.0
     plants = False
+    lost_keys: frozenset[str] | set[str] = frozenset()
 
     def host_keys(self, instance: Instance) -> tuple[str, ...]:
         self.calls["host_keys"] += 1
@@ -38,8 +45,10 @@ class TalkingCloud(LittleCloud):
             raise errors.Unavailable("no answer")
         return (KEYS["one"],) if not self.plants and self.clock.now() >= self.tells_after else ()
 
-    def publish_host_key(self, instance: Instance, key: str, *, planted: bool, pending: bool = False) -> None:
+    def publish_host_key(self, instance: Instance, key: str, *, pending: bool = False) -> None:
         self.calls["publish"] += 1
+        if instance.machine in self.lost_keys:
+            raise errors.Unavailable("no answer")
         current = self.objects[self._key(instance.name, instance.zone)]
         keys = (*current.host_keys, key) if pending else (key,)
         changed = replace(current, host_keys=keys, host_keys_planted=current.host_keys_planted and pending)
@@ -86,16 +95,19 @@ class Stage:
     def apply(self, **options: Any) -> provision.Report:
         return self.run(**{"carry_out": True, "approve": True, **options})
 
-    def record(self, key: str, *, announce: bool, machine: str = "ore", write: bool = True) -> bool:
-        return provision.record_host_keys(
-            self.request(),
-            self.kinds,
-            {},
-            self.clock,
-            host_keys={machine: key},
-            announce=announce,
-            write=write,
+    def record_all(
+        self, keys: dict[str, str], *, announce: bool, write: bool = True
+    ) -> tuple[bool, dict[str, errors.FleetError]]:
+        return key_change.record_host_keys(
+            self.request(), self.kinds, {}, self.clock, host_keys=keys, announce=announce, write=write
         )
+
+    def record(self, key: str, *, announce: bool, machine: str = "ore", write: bool = True) -> bool:
+        changed, failures = self.record_all({machine: key}, announce=announce, write=write)
+        for failure in failures.values():
+            assert not changed
+            raise failure
+        return changed
 
     @property
     def filed(self) -> dict[str, tuple[str, ...]]:
@@ -146,6 +158,56 @@ def test_a_missing_key_file_is_found_before_anything_is_bought(stage: Stage) -> 
     with pytest.raises(errors.InvalidRequest, match=r"gone\.pub"):
         stage.apply()
     assert not stage.iron.calls["create"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "files", "says"),
+    [
+        (
+            {"defaults": {"ssh_keys": ["gone.pub"]}},
+            {},
+            "gone.pub, named in defaults.ssh_keys, cannot be read",
+        ),
+        ({}, {"extra": "#!/bin/sh\nhostname ore\n"}, "is a script and no cloud-config"),
+        ({"known_hosts": "key.pub/hosts"}, {"extra": ""}, "key.pub/hosts cannot be kept: Not a directory"),
+    ],
+)
+def test_a_plan_foresees_what_an_apply_would_refuse(
+    stage: Stage, fields: dict[str, Any], files: dict[str, str], says: str
+) -> None:
+    for name, text in files.items():
+        (stage.folder / name).write_text(text)
+    stage.declare({"ore": {"user_data": "extra"} if files else {}}, **fields)
+    assert says in (stage.run().refusal or "") and any("Refused: " in line for line in stage.run().table)
+    with pytest.raises(errors.FleetError, match=says):
+        stage.apply()
+    assert not stage.iron.calls["create"]
+
+
+def test_a_plan_makes_no_keys_and_no_files(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.declare({"zinc": {"provider": "tin"}})
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric.ed25519", None)
+    assert stage.run().refusal is None and not (stage.folder / "known").exists()
+
+
+def test_a_plan_foresees_what_becomes_of_known_hosts(stage: Stage) -> None:
+    box = {"provider": "baremetal", "address": "192.0.2.1", "host_keys": [KEYS["box"]]}
+    stage.declare({"ore": {}})
+    stage.apply()
+    assert not stage.run().changed
+    stage.declare({"ore": {}, "box": box})
+    assert stage.run().changed and len(stage.filed) == 1
+    assert stage.apply().changed and not stage.run().changed
+
+
+def test_what_has_the_name_of_a_machine_no_cloud_makes_can_be_retired(stage: Stage) -> None:
+    stage.declare({"box": {"provider": "baremetal", "address": "192.0.2.1", "host_keys": [KEYS["box"]]}})
+    stage.iron.put("box")
+    report = stage.run()
+    assert stage.apply(prune=True).changed and not stage.iron.truth()
+    assert report.machines["box"] == {
+        "provider": "baremetal", "declared": True, "enabled": True, "state": "unmanaged"
+    }  # fmt: skip
 
 
 def test_failures_are_told_by_machine_and_the_others_go_on(stage: Stage) -> None:
@@ -202,6 +264,44 @@ class TestHostKeys:
         stage.declare({"ore": {}})
         stage.iron.fault = lambda verb, _name, _zone: "lost" if verb == "host_keys" else None
         assert "not published yet" in stage.apply(key_timeout=5).warnings[0]
+
+    def test_that_nobody_vouches_for_any_more_are_no_matter_of_waiting(self, stage: Stage) -> None:
+        stage.declare({"zinc": {"provider": "tin"}})
+        stage.tin.put("zinc")
+        (warning,) = stage.apply().warnings
+        assert "host keys of zinc any more, for the label gpumesh-hostkey is gone" in warning
+
+    def test_that_a_defect_of_ours_keeps_back_are_an_error(self, stage: Stage) -> None:
+        stage.declare({"ore": {}, "zinc": {}})
+
+        def fault(verb: str, name: str, _zone: str) -> str | None:
+            return str(1 // 0) if (verb, name) == ("host_keys", "ore") else None
+
+        stage.iron.fault = fault
+        report = stage.apply()
+        (error,) = report.errors
+        assert str(error).startswith("ore: unexpected ZeroDivisionError at ") and not report.warnings
+        assert len(stage.filed) == 1 and len(stage.iron.truth()) == 2
+
+    def test_that_cannot_be_filed_after_all_are_an_error_of_a_run_that_reports(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stage.declare({"ore": {}})
+
+        def full(*_arguments: Any, **_options: Any) -> bool:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(known_hosts, "_update", full)
+        report = stage.apply()
+        (error,) = report.errors
+        assert str(stage.folder / "known" / "hosts") in str(error) and "No space left on device" in str(error)
+        assert report.machines["ore"]["state"] == "running" and report.to_json()["failures"]
+
+    def test_that_are_none_leave_the_file_alone(self, stage: Stage) -> None:
+        stage.declare({"ore": {}})
+        stage.iron.put("ore", host_keys=("no key at all",))
+        (error,) = stage.apply().errors
+        assert "is something else than host keys" in str(error) and not stage.filed
 
     def test_of_machines_that_are_gone_are_dropped(self, stage: Stage) -> None:
         stage.declare({"ore": {}, "zinc": {}})
@@ -275,10 +375,45 @@ class TestTheChangeOfHostKeys:
         with pytest.raises(errors.InvalidRequest, match="not a public SSH key"):
             planted.record("two words too many", announce=True)
 
+    def test_goes_on_with_the_others(self, planted: Stage) -> None:
+        planted.declare({name: {"provider": "tin"} for name in ("lead", "ore", "zinc")})
+        planted.tin.put("zinc", host_keys=(KEYS["one"],), host_keys_planted=True)
+        keys = dict.fromkeys(("gone", "lead", "ore"), KEYS["two"]) | {"zinc": "no key"}
+        changed, failures = planted.record_all(keys, announce=True)
+        assert changed and set(failures) == {"gone", "lead", "zinc"}
+        assert all(str(error).startswith(f"{name}: ") for name, error in failures.items())
+        assert tuple(sorted((KEYS["one"], KEYS["two"]))) in planted.filed.values()
+
+    def test_keeps_what_is_known_of_a_machine_whose_cloud_did_not_take_its_key(self, planted: Stage) -> None:
+        planted.declare({name: {"provider": "tin"} for name in ("ore", "zinc")})
+        planted.tin.put("zinc", host_keys=(KEYS["one"],), host_keys_planted=True)
+        keys = dict.fromkeys(("ore", "zinc"), KEYS["two"])
+        planted.record_all(keys, announce=True)
+        planted.tin.lost_keys = {"ore"}
+        changed, failures = planted.record_all(keys, announce=False)
+        assert changed and set(failures) == {"ore"}
+        both = tuple(sorted((KEYS["one"], KEYS["two"])))
+        assert {alias.split("-")[2]: its for alias, its in planted.filed.items()} == {
+            "ore": both, "zinc": (KEYS["two"],)
+        }  # fmt: skip
+
+    def test_in_a_file_that_cannot_be_written_fails_for_all(self, planted: Stage) -> None:
+        (planted.folder / "known" / "hosts").unlink()
+        (planted.folder / "known" / "hosts").mkdir()
+        changed, failures = planted.record_all({"ore": KEYS["two"]}, announce=True)
+        assert not changed and "cannot be kept: Is a directory" in str(failures["ore"])
+        assert not planted.tin.calls["publish"]
+
+    def test_of_nobody_is_none(self, planted: Stage) -> None:
+        assert planted.record_all({}, announce=True) == (False, {})
+
     def test_in_a_cloud_that_does_not_answer_fails(self, planted: Stage) -> None:
+        planted.declare({name: {"provider": "tin"} for name in ("ore", "zinc")})
         planted.tin.refuses = errors.Unavailable("no answer")
-        with pytest.raises(errors.Unavailable):
-            planted.record(KEYS["two"], announce=True)
+        changed, failures = planted.record_all(dict.fromkeys(("ore", "zinc"), KEYS["two"]), announce=True)
+        assert not changed and {name: str(error) for name, error in failures.items()} == {
+            "ore": "ore: no answer.", "zinc": "zinc: no answer."
+        }  # fmt: skip
 
 
 def test_a_cloud_that_is_a_sandbox_is_never_taken_for_a_real_one(stage: Stage) -> None:

@@ -463,7 +463,7 @@ def test_host_keys_come_from_guest_attributes(tmp_path: Path) -> None:
         provider = google.connect()
         assert provider.host_keys(instance()) == ()
         assert provider.host_keys(instance()) == (f"ssh-ed25519 {body}", f"ssh-rsa {'B' * 68}")
-        provider.publish_host_key(instance(), "ssh-ed25519 AAAA", planted=False)
+        provider.publish_host_key(instance(), "ssh-ed25519 AAAA")
     assert len(google.requests) == 2
 
 

@@ -791,7 +791,7 @@ def test_labels_are_set_exactly(bench: Bench) -> None:
 
 
 def test_publishing_a_key_that_is_there_changes_nothing(bench: Bench) -> None:
-    labels = {"gpumesh-hostkey": firstboot.key_to_label(KEY)}
+    labels = {"gpumesh-hostkey": firstboot.key_to_label(KEY, planted=False)}
     server, provider = bench(Answer(200, {"server": server_json(labels=labels)}))
     provider.publish_host_key(view.to_instance(server_json(), TARIFF), KEY)
     assert server.calls == ["GET /v1/servers/42"]
