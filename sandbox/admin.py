@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``/admin``: what tests use to look into the sandbox and to break it. Needs no token; the service is on loopback.
+"""``/admin``: what tests use to look into the sandbox and to break it. Needs the token (sandbox.private).
 
-GET    /admin/health     what runs
+GET    /admin/health     what runs; needs no token
 GET    /admin/faults     the rules in force
 POST   /admin/faults     a new rule (sandbox.faults.Rule as JSON); answers it with its id
 DELETE /admin/faults     all of them;  DELETE /admin/faults/{id}  one

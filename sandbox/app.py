@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The ASGI application: every cloud's routes, ``/admin``, and the fault middleware around them."""
+"""The ASGI application: every cloud's routes, ``/admin``, the fault middleware around them, and the guard."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from starlette.types import ASGIApp
 
 from . import admin, gce, hetzner, zerotier
 from .middleware import FaultMiddleware, RequestLog
+from .private import Guard
 from .world import World
 
 CLOUDS = (hetzner, gce, zerotier)
@@ -19,4 +20,4 @@ def build(world: World) -> ASGIApp:
     routes = admin.routes(world, requests)
     for cloud in CLOUDS:
         routes += cloud.routes(world)
-    return FaultMiddleware(Starlette(routes=routes), world, requests)
+    return Guard(FaultMiddleware(Starlette(routes=routes), world, requests), world.token)

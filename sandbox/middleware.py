@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The outermost layer of the service: keeps the log of requests and carries out transport faults."""
+"""The layer around all clouds: keeps the log of requests and carries out transport faults."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class RequestLog:
 
 
 class FaultMiddleware:
-    """Wraps the whole service. Must be the outermost one, as it reaches for the server's TCP transport."""
+    """Wraps the whole service. It must get the server's own ``send``, through which it reaches for the TCP transport."""
 
     def __init__(self, app: ASGIApp, world: World, requests: RequestLog) -> None:
         self.app = app

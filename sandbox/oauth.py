@@ -12,7 +12,6 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -30,6 +29,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from .private import write_private
 from .world import Service, World
 
 PROJECT = "gpumesh-sandbox"
@@ -62,7 +62,7 @@ class Issuer:
         pem = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         self.key_id = hashlib.sha256(pem).hexdigest()[:40]
         self._secret = hashlib.sha256(b"access tokens" + pem).digest()
-        _write_private(
+        write_private(
             world.state_dir / KEY_FILE,
             json.dumps(
                 {
@@ -159,15 +159,6 @@ def _load_key(world: World) -> RSAPrivateKey:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # There is none, or somebody has edited it: both are mended by a new one.
     return generate_private_key(65537, 2048)
-
-
-def _write_private(path: Any, text: str) -> None:
-    """Write a file only its owner can read, at no moment otherwise."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(text)
-    os.replace(temporary, path)
 
 
 def _encode(raw: bytes) -> str:

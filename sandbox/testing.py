@@ -27,10 +27,8 @@ import uvicorn
 from .app import build
 from .backends.base import Backend
 from .backends.virtual import VirtualBackend
+from .private import read_only, read_token
 from .world import Clock, World
-
-HETZNER_TOKEN = "sandbox-hetzner-token"
-ZEROTIER_TOKEN = "sandbox-zerotier-token"
 
 
 class Sandbox:
@@ -40,17 +38,19 @@ class Sandbox:
         self.url = url
         self.state_dir = state_dir
         self.hetzner = f"{url}/hetzner/v1"
-        self.hetzner_token = HETZNER_TOKEN
+        self.token = self.hetzner_token = self.zerotier_token = read_token(state_dir)
+        self.hetzner_read_only_token = read_only(self.token)
         self.compute = f"{url}/compute/v1"
         self.google_credentials = state_dir / "gcp-service-account.json"
         self.zerotier = f"{url}/zerotier/api/v1"
-        self.zerotier_token = ZEROTIER_TOKEN
 
     def admin(self, method: str, path: str, body: object = None) -> Any:
         """A call to ``/admin``; the answer's JSON."""
         connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=120)
         try:
-            connection.request(method, f"/admin/{path}", None if body is None else json.dumps(body))
+            content = None if body is None else json.dumps(body)
+            headers = {"Authorization": f"Bearer {self.token}"}
+            connection.request(method, f"/admin/{path}", content, headers)
             answer = connection.getresponse()
             text = answer.read()
         finally:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
@@ -23,6 +23,7 @@ from starlette.responses import Response
 
 from .backends.base import Backend
 from .faults import Faults, Subject
+from .private import settle_token
 
 log = logging.getLogger("sandbox")
 Store = TypeVar("Store")
@@ -70,10 +71,10 @@ class World:
 
     Attributes:
         backend: makes the machines.
-        state_dir: for files of the sandbox (a throw-away service-account key); exists, mode 0700.
+        state_dir: for files of the sandbox (its token, a throw-away service-account key); exists, mode 0700.
         base_url: where this sandbox listens, ``http://127.0.0.1:8480``.
         base_seconds: how long an operation takes at least.
-        tokens: the valid token of each service; a cloud adds its own default in ``routes``.
+        token: what opens its services and ``/admin``; see sandbox.private.
         options: settings of single clouds, which each adds with its default in ``routes``.
     """
 
@@ -85,14 +86,13 @@ class World:
         base_url: str = "http://127.0.0.1:8480",
         base_seconds: float = 1.0,
         clock: Clock | None = None,
-        tokens: Mapping[str, str] | None = None,
     ) -> None:
         self.backend = backend
         self.state_dir = state_dir
         self.base_url = base_url
         self.base_seconds = base_seconds
         self.clock: Clock = clock or SystemClock()
-        self.tokens: dict[str, str] = dict(tokens or {})
+        self.token = settle_token(state_dir)
         self.options: dict[str, bool | int] = {}
         self.faults = Faults()
         self.services: dict[str, Service] = {}

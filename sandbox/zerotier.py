@@ -3,7 +3,7 @@
 
 The account owns one network from the start (:data:`.zerotier_account.NETWORK`). No node talks to this controller; a test
 lets one appear
-with ``POST /zerotier/simulation/network/{id}/node/{node}`` (no token; ``{"physicalAddress": ..., "version": ...}``).
+with ``POST /zerotier/simulation/network/{id}/node/{node}`` (``{"physicalAddress": ..., "version": ...}``).
 
 As the description of the API has it, errors have no body, a bad token is 401 (403 on the list of networks), and the
 status can be asked without one. With the switch ``zerotier_forgets`` a member keeps only its authorisation from the
@@ -23,6 +23,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from .faults import Subject
+from .private import same
 from .world import Service, World
 from .zerotier_account import (
     CONTROLLER,
@@ -39,7 +40,6 @@ from .zerotier_account import (
 )
 
 PREFIX = "/zerotier/api/v1"
-TOKEN = "sandbox-zerotier-token"
 REQUESTS_PER_SECOND = 100
 """Of a paid plan; more are answered with 429."""
 
@@ -155,15 +155,12 @@ def _injected(status: int) -> Response:
 
 def routes(world: World) -> list[BaseRoute]:
     """The routes of ``/zerotier/api/v1``, and the one by which tests let nodes appear."""
-    world.tokens.setdefault("zerotier", TOKEN)
     world.options.setdefault(FORGETS, False)
     world.register(Service("zerotier", PREFIX, _injected, _describe))
 
     def known(request: Request) -> bool:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
-        return kind.lower() in ("token", "bearer") and secrets.compare_digest(
-            token.strip().encode(), world.tokens["zerotier"].encode()
-        )
+        return kind.lower() in ("token", "bearer") and same(token.strip(), world.token)
 
     def endpoint(handler: Handler, denied: int = 401) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import uuid
 
@@ -30,7 +29,6 @@ def routes(world: World) -> list[BaseRoute]:
         server = world.store(Project).servers.get(int(match[1])) if match else None
         return server.subject(match[2] or "") if server and match else None
 
-    world.tokens.setdefault("hetzner", os.environ.get("SANDBOX_TOKEN", "sandbox-hetzner-token"))
     # The service dropped the servers' field ``datacenter`` on 2026-07-01; older clients cannot do without it.
     world.options.setdefault("hetzner_datacenter", False)
     world.options.setdefault("hetzner_rate_limit", 3600)  # requests an hour

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ..private import read_only, same
 from ..world import World
 from .errors import ApiError, invalid
 from .labels import matches
@@ -22,7 +23,6 @@ from .project import Project, cached_selector
 Item = TypeVar("Item")
 Answer = dict[str, Any] | tuple[int, dict[str, Any] | None]
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH")
-READ_ONLY_TOKEN = "sandbox-hetzner-readonly-token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +99,12 @@ def _check_token(world: World, request: Request) -> None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise ApiError("unauthorized", "token is required")
-    if token == READ_ONLY_TOKEN:
-        if request.method != "GET":
-            raise ApiError("token_readonly", "token is only allowed to perform GET requests")
-    elif token != world.tokens["hetzner"]:
+    if same(token, world.token):
+        return
+    if not same(token, read_only(world.token)):
         raise ApiError("unauthorized", "the token you have provided is invalid")
+    if request.method != "GET":
+        raise ApiError("token_readonly", "token is only allowed to perform GET requests")
 
 
 async def _body(request: Request) -> Mapping[str, Any]:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -15,6 +14,8 @@ import requests
 import testinfra
 from testinfra.host import Host
 
+from sandbox.private import read_token
+
 ROOT = Path(__file__).parents[3]
 FLEET = ROOT / "molecule/chain/fleet.yml"
 STATE = ROOT / ".cache/chain"
@@ -22,9 +23,15 @@ SANDBOX = "http://127.0.0.1:8481"
 ENABLED = ("onyx", "opal")
 
 
+def asked(path: str) -> Any:
+    """What the sandbox answers its owner."""
+    headers = {"Authorization": f"Bearer {read_token(STATE)}"}
+    return requests.get(f"{SANDBOX}/{path}", headers=headers, timeout=30).json()
+
+
 def truth(path: str) -> Any:
     """What the sandbox knows, whatever its clouds' APIs say."""
-    return requests.get(f"{SANDBOX}/admin/{path}", timeout=30).json()
+    return asked(f"admin/{path}")
 
 
 def inventory() -> dict[str, Any]:
@@ -64,12 +71,7 @@ def test_a_machine_is_what_was_declared(machine: Host) -> None:
 
 def test_no_machine_still_shows_its_planted_host_key() -> None:
     """The key in the user data may be known to others; what onyx shows must be another, and the label must say so."""
-    answer = requests.get(
-        f"{SANDBOX}/hetzner/v1/servers?name=onyx",
-        headers={"Authorization": f"Bearer {os.environ['HCLOUD_TOKEN']}"},
-        timeout=30,
-    )
-    [server] = answer.json()["servers"]
+    [server] = asked("hetzner/v1/servers?name=onyx")["servers"]
     assert server["labels"]["gpumesh-hostkey"].startswith("own.")
     assert "gpumesh-hostkey-next" not in server["labels"]
 

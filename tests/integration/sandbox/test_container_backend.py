@@ -20,7 +20,8 @@ from hcloud.server_types import ServerType
 
 from sandbox.backends.base import BackendError, Machine
 from sandbox.backends.container import ContainerBackend
-from sandbox.testing import HETZNER_TOKEN, Sandbox, listen, serve
+from sandbox.private import read_token
+from sandbox.testing import Sandbox, listen, serve
 
 pytestmark = [pytest.mark.integration, pytest.mark.docker]
 PATIENCE = 180
@@ -287,7 +288,7 @@ def test_what_a_killed_sandbox_left_is_removed_by_the_command(tmp_path: Path) ->
     assert killed.stdout
     assert killed.stdout.readline() == f"sandbox ready at http://127.0.0.1:{port} (container machines)\n"
     cloud = hcloud.Client(
-        HETZNER_TOKEN, api_endpoint=f"http://127.0.0.1:{port}/hetzner/v1", poll_interval=0.05
+        read_token(tmp_path), api_endpoint=f"http://127.0.0.1:{port}/hetzner/v1", poll_interval=0.05
     )
     created = cloud.servers.create("web", ServerType(name="cx23"), Image(name="debian-13"))
     created.action.wait_until_finished()

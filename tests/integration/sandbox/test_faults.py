@@ -287,6 +287,7 @@ def test_the_command_says_that_it_is_ready_and_ends_in_peace(tmp_path: Path) -> 
     assert state.stat().st_mode & 0o777 == 0o700
     with requests.Session() as session:
         assert session.get(f"http://127.0.0.1:{port}/admin/health", timeout=30).json()["status"] == "ok"
+    assert (state / "token").stat().st_mode & 0o777 == 0o600
     second = start(port, state)
     assert second.wait(60) == 1
     assert second.stderr

@@ -230,7 +230,7 @@ def test_a_token_is_needed(sandbox: Sandbox) -> None:
         )
         assert refused(session, "PATCH", url) == (401, "unauthorized")
         assert refused(session, "GET", f"{sandbox.hetzner}/nothing") == (404, "not_found")
-        reader = {"Authorization": "Bearer sandbox-hetzner-readonly-token"}
+        reader = {"Authorization": f"Bearer {sandbox.hetzner_read_only_token}"}
         assert session.get(url, headers=reader, timeout=30).status_code == 200
         assert refused(session, "POST", url, headers=reader, json={}) == (403, "token_readonly")
 

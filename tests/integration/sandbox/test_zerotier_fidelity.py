@@ -53,7 +53,8 @@ def network(sandbox: Sandbox) -> str:
 def appears(sandbox: Sandbox, node: str = NODE, **what: str) -> None:
     """Let a node ask its controller for the network's configuration."""
     path = f"{sandbox.url}/zerotier/simulation/network/{NETWORK}/node/{node}"
-    assert requests.post(path, json=what, timeout=30).status_code == 200
+    headers = {"Authorization": f"token {sandbox.zerotier_token}"}
+    assert requests.post(path, json=what, headers=headers, timeout=30).status_code == 200
 
 
 def test_the_status_names_the_user_to_who_has_a_token(sandbox: Sandbox, central: requests.Session) -> None:
