@@ -128,14 +128,25 @@ def firewall() -> None:
         )
 
 
-def fail2ban(maxretry: int) -> None:
+def fail2ban(wanted: dict[str, Any]) -> None:
     """The jail in the running server."""
-    status, said = run("fail2ban-client", "get", "sshd", "maxretry")
-    check(
-        "fail2ban jail sshd",
-        status == 0 and said.split()[-1:] == [str(maxretry)],
-        f"the jail is not live with {maxretry} tries: {said.strip()}; see 'journalctl -u fail2ban'",
-    )
+    for setting in ("maxretry", "bantime", "findtime"):
+        declared = str(wanted[f"fail2ban_{setting}"])
+        status, said = run("fail2ban-client", "get", "sshd", setting)
+        ok = status == 0 and said.split()[-1:] == [declared if setting == "maxretry" else seconds(declared)]
+        check(
+            f"fail2ban jail sshd, {setting}",
+            ok,
+            f"the jail is not live with {declared}: {said.strip()}; run 'systemctl restart fail2ban', "
+            "and if that does not help, see 'journalctl -u fail2ban'",
+        )
+        if status != 0:
+            break
+
+
+def seconds(period: str) -> str:
+    """A period as fail2ban writes it, such as 10m or 1d 12h, by fail2ban's own reckoning."""
+    return period if period.lstrip("-").isdigit() else run("fail2ban-client", "--str2sec", period)[1].strip()
 
 
 def upgrades() -> None:
@@ -144,7 +155,7 @@ def upgrades() -> None:
     check(
         "unattended upgrades",
         'APT::Periodic::Unattended-Upgrade "1"' in said
-        and re.search(r'Origins-Pattern:: "[^"]*security', said),
+        and re.search(r'Origins-Pattern:: "[^"]*security', said) is not None,
         "apt is not set to install security updates by itself; run the role",
     )
 
@@ -193,7 +204,7 @@ def main() -> None:
     if wanted["firewall"]:
         firewall()
     if wanted["fail2ban"]:
-        fail2ban(wanted["fail2ban_maxretry"])
+        fail2ban(wanted)
     if wanted["upgrades"]:
         upgrades()
     print(json.dumps({"checks": checks, "versions": versions()}))

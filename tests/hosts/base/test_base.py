@@ -140,6 +140,7 @@ def test_what_would_lock_us_out_is_refused_and_all_of_it_at_once(machine: Machin
         base_users=[{"name": "admin", "state": "absent"}],
         base_emergency_user="admin",
         base_timezone="Europe/Berln",
+        base_undo_after=30,
     )
     assert played.returncode == 2
     assert "changed=0" in played.said
@@ -151,6 +152,7 @@ def test_what_would_lock_us_out_is_refused_and_all_of_it_at_once(machine: Machin
         "'admin' is to be absent",
         "name another",
         "no time zone 'Europe/Berln'",
+        "30 seconds are too few to prove",
     ):
         assert complaint in played.said
     assert machine.ssh().returncode == 0
@@ -174,14 +176,45 @@ def test_a_file_that_sshd_refuses_never_becomes_effective(machine: Machine) -> N
 
 
 def test_a_lock_out_nobody_thought_of_is_undone_by_the_machine_itself(machine: Machine) -> None:
-    played = machine.play("--tags", "hardening", base_ssh_extra={"DenyGroups": "admin"}, base_undo_after=45)
+    played = machine.play("--tags", "hardening", base_ssh_extra={"DenyGroups": "admin"}, base_undo_after=60)
     assert played.returncode != 0
     assert "Prove that a new connection works" in played.said
     assert machine.ssh().returncode == 255
-    assert eventually(lambda: machine.ssh().returncode == 0, 90)
+    assert eventually(lambda: machine.ssh().returncode == 0, 120)
     played = machine.play("--tags", "hardening")
     assert played.returncode == 0, played.said
     assert "DenyGroups" not in machine.ssh("sudo cat /etc/ssh/sshd_config.d/00-gpumesh.conf").stdout
+
+
+def test_a_run_that_died_before_its_proof_is_made_up_for_by_the_next(machine: Machine) -> None:
+    drop_in, timers = "/etc/ssh/sshd_config.d/00-gpumesh.conf", ("gpumesh-undo-ssh", "gpumesh-undo-firewall")
+    for timer in timers:
+        left = machine.ssh(f"sudo systemd-run --collect --unit={timer} --on-active=3600 rm {drop_in}")
+        assert left.returncode == 0, left.stderr
+        # What a run leaves of the state before it.
+        machine.ssh(
+            f"sudo mkdir -p /run/gpumesh/undo/{timer[13:]} && "
+            f"echo 'rm {drop_in}' | sudo tee /run/gpumesh/undo/{timer[13:]}/undo.sh"
+        )
+    predicted = machine.play("--tags", "hardening", "--check")
+    assert predicted.returncode == 0, predicted.said
+    assert "changed=2" in predicted.said
+    running = f"systemctl is-active {timers[0]}.timer {timers[1]}.timer"
+    assert machine.ssh(running).stdout.split() == ["active", "active"]
+    played = machine.play("--tags", "hardening")
+    assert played.returncode == 0, played.said
+    assert machine.ssh(running).stdout.split() == ["inactive", "inactive"]
+    assert machine.ssh(f"sudo test -e {drop_in}").returncode == 0
+    again = machine.play("--tags", "hardening")
+    assert "changed=0" in again.said
+
+
+def test_the_gate_finds_a_jail_that_was_not_restarted(machine: Machine) -> None:
+    assert machine.ssh("sudo fail2ban-client set sshd bantime 60").returncode == 0
+    played = machine.play("--tags", "gate")
+    assert played.returncode == 2
+    assert "fail2ban jail sshd, bantime: the jail is not live with 10m: 60" in played.said
+    assert machine.ssh("sudo systemctl restart fail2ban").returncode == 0
 
 
 def test_sshd_moves_to_another_port_by_way_of_both(machine: Machine) -> None:
@@ -207,7 +240,7 @@ def test_the_gate_alone_changes_nothing_and_finds_what_is_broken(machine: Machin
     machine.ssh("sudo systemctl stop fail2ban")
     played = machine.play("--tags", "gate")
     assert played.returncode == 2
-    assert "fail2ban jail sshd: the jail is not live" in played.said
+    assert "fail2ban jail sshd, maxretry: the jail is not live" in played.said
     machine.ssh("sudo systemctl start fail2ban")
 
 
