@@ -228,7 +228,7 @@ def test_a_second_create_meets_the_name_and_finds_its_own(server: Sandbox) -> No
     with pytest.raises(errors.Conflict):
         end(provider, provider.create(wanted, ZONE, BOOT))
     assert provider.find(wanted, ZONE)
-    with pytest.raises(errors.Conflict, match=f"belongs to fleet {FLEET}"):
+    with pytest.raises(errors.Conflict, match=f"belongs to the fleet {FLEET} as "):
         connect(server, wanted, fleet="rocks").find(wanted, ZONE)
     assert connect(server, fleet="rocks").list().instances == ()
 

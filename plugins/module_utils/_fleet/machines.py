@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .errors import Conflict
 from .prices import Price
 
 FLEET_LABEL = "gpumesh-fleet"
@@ -104,6 +105,24 @@ class Instance:
                 "price": Price.from_json(data["price"]),
             }
         )
+
+
+def owned(found: Instance, fleet: str, machine: str) -> Instance:
+    """What was found under a machine's name, if it is that machine.
+
+    Raises:
+        Conflict: it is something else.
+    """
+    if (found.fleet, found.machine) == (fleet, machine):
+        return found
+    owner = "carries no label of a fleet"
+    if found.fleet:
+        owner = f"belongs to the fleet {found.fleet} as {found.machine}"
+    raise Conflict(
+        f"{found.provider} has a machine named {found.name} in {found.zone} already, which {owner}",
+        machine=machine,
+        hint="Rename the machine in the fleet file, or remove the other one in its cloud",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from .errors import Problem, SpecError
+from .mesh import CONTROL_PLANES
 from .spec import RESERVED_NAMES, FleetFile, FleetSpec, MachineBase, ProviderSettings, did_you_mean
 from .spec_words import sentence
 from .spec_yaml import Flaw, Item, Path, read, written
@@ -33,7 +34,6 @@ _ENV = re.compile(
 )
 _OCTAL = re.compile(r"^[-+]?0[0-7_]+$")
 _SIXTIES = re.compile(r"^[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?$")
-_CONTROL_PLANES = ("central_v1", "central_v2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,10 +342,10 @@ class _Parser:
                 seen[node_id] = name
         controller = top.item.at(("mesh", "controller"))
         where = controller.value if controller else None
-        if not isinstance(where, str) or where in _CONTROL_PLANES:
+        if not isinstance(where, str) or where in CONTROL_PLANES:
             return
         if where not in self._lines:
-            choices = [*_CONTROL_PLANES, *self._lines]
+            choices = [*CONTROL_PLANES, *self._lines]
             self._add(
                 top, ("mesh", "controller"), f"there is no machine '{where}'{did_you_mean(where, choices)}"
             )

@@ -27,7 +27,7 @@ from .errors import (
     WaitTimeout,
 )
 from .firstboot import FirstBoot
-from .machines import Instance, State
+from .machines import Instance, State, owned
 from .providers.base import Operation, Provider
 from .scheduler import Ask, Await, Pause
 from .spec import MachineBase
@@ -264,13 +264,7 @@ class CloudSteps:
             Conflict: what has its name is not this machine.
         """
         found: Instance | None = yield self._ask(lambda: self._provider.find(machine, zone))
-        if found and (found.fleet != self._fleet or found.machine != machine.name):
-            raise Conflict(
-                f"{found.zone} has something of this name that is not this machine of the fleet {self._fleet}",
-                machine=machine.name,
-                hint="Rename the machine in the fleet file, or remove the other one in its cloud",
-            )
-        return found
+        return owned(found, self._fleet, machine.name) if found else None
 
     def _is(self, machine: MachineBase, zone: str, *states: State) -> Steps:
         found = yield from self.find(machine, zone)

@@ -22,6 +22,9 @@ PLANES: Mapping[str, Callable[[Mesh, Mapping[str, Any], Clock], ControlPlane]] =
 }
 """By the name that ``mesh: controller:`` gives."""
 
+CONTROL_PLANES = (*PLANES, "central_v2")
+"""All names that mean no machine of the fleet: those of control planes this release cannot ask are kept, too."""
+
 
 def connect(spec: FleetSpec, settings: Mapping[str, Any], clock: Clock) -> ControlPlane:
     """Make ready to talk to the fleet's control plane; nothing is sent yet.

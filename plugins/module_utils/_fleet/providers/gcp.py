@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import errors
 from ..access import Access
-from ..machines import FLEET_LABEL, Instance
+from ..machines import FLEET_LABEL, Instance, owned
 from ..prices import Price
 from . import gcp_prices, gcp_shapes, gcp_wire
 from .base import Kind, Listing, Operation, Progress
@@ -105,14 +105,7 @@ class GcpProvider:
             found = gcp_wire.instance(self._api.get(path, doing, fields=gcp_wire.INSTANCE_FIELDS))
         except errors.NotFound:
             return None
-        if (found.fleet, found.machine) != (self._spec.fleet, name):
-            owner = f"fleet {found.fleet}" if found.fleet else "no fleet"
-            raise errors.Conflict(
-                f"an instance named {name} exists in {zone} and belongs to {owner}",
-                machine=name,
-                hint="Give the machine another name, or remove that instance",
-            )
-        return found
+        return owned(found, self._spec.fleet, name)
 
     def zones(self, machine: MachineBase) -> Sequence[str]:
         return _gcp(machine).zones

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from .. import errors
 from ..access import Access
 from ..firstboot import HOST_KEY_LABEL, NEXT_HOST_KEY_LABEL, FirstBoot, key_to_label
-from ..machines import FLEET_LABEL, MACHINE_LABEL, Instance
+from ..machines import FLEET_LABEL, MACHINE_LABEL, Instance, owned
 from ..prices import Price
 from ..spec import FleetSpec, MachineBase
 from . import hetzner_view as view
@@ -77,15 +77,7 @@ class Hetzner:
         server = self._api.server_named(machine.name)
         if server is None:
             return None
-        found = instance_of(server, self._prices())
-        if (found.fleet, found.machine) != (self._spec.fleet, machine.name):
-            owner = f"belongs to the fleet {found.fleet}" if found.fleet else "carries no label of a fleet"
-            raise errors.Conflict(
-                f"the project has a server named {found.name} that {owner}",
-                machine=machine.name,
-                hint="Rename the machine in the fleet file, or remove the server in the Hetzner console",
-            )
-        return found
+        return owned(instance_of(server, self._prices()), self._spec.fleet, machine.name)
 
     def zones(self, machine: MachineBase) -> Sequence[str]:
         """Its location, then its fallbacks."""

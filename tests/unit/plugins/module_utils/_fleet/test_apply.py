@@ -270,7 +270,7 @@ def test_a_name_of_another_machine_of_ours_is_left_alone(stage: Stage) -> None:
     stage.iron.put("elsewhere", name="ore")
     outcomes = stage.run(fleet(machine("ore")))
     assert isinstance(outcomes["ore"].error, errors.Conflict)
-    assert "is not this machine" in str(outcomes["ore"].error)
+    assert "belongs to the fleet minerals as elsewhere" in str(outcomes["ore"].error)
 
 
 def test_a_lagging_list_does_not_make_a_second_machine_in_another_zone(stage: Stage) -> None:

@@ -136,8 +136,12 @@ def test_find_asks_by_name_and_knows_our_own(tmp_path: Path) -> None:
         found = provider.find(machine("galena"), ZONE)
         assert found is not None and found.public_ip == "203.0.113.7"
         assert provider.find(machine("opal"), ZONE) is None
-        for name, owner in (("quartz", "no fleet"), ("beryl", "fleet rocks"), ("topaz", "fleet minerals")):
-            with pytest.raises(errors.Conflict, match=f"an instance named {name} exists.*{owner}"):
+        for name, owner in (
+            ("quartz", "no label of a fleet"),
+            ("beryl", "fleet rocks as beryl"),
+            ("topaz", "fleet minerals as ruby"),
+        ):
+            with pytest.raises(errors.Conflict, match=f"named {name} in {ZONE} already.*{owner}"):
                 provider.find(machine(name), ZONE)
 
 
