@@ -140,6 +140,10 @@ failure:
   returned: failure
   type: dict
   contains:
+    text:
+      description: The failure in one sentence or more, for people.
+      type: str
+      returned: always
     kind:
       description: The kind of failure, such as V(OutOfStock) or V(AuthError).
       type: str
