@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the role has to know about a machine before it may change it, as one JSON object. Reads only, as root.
 
-usage: python3 - < probe.py
+usage: python3 - THE_VENDOR'S_SOURCE ITS_KEYRING < probe.py
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import glob
 import grp
 import importlib.util
 import json
+import os
 import pwd
 import shutil
 import subprocess
+import sys
 
 
 def output(*command: str) -> str:
@@ -38,12 +40,22 @@ def members() -> list[str] | None:
         return None
 
 
+def keys(keyring: str) -> str:
+    """The keys in a file, as gpg lists them for programs."""
+    if not os.path.exists(keyring):
+        return ""
+    return output("gpg", "--batch", "--show-keys", "--with-colons", keyring)
+
+
 def main() -> None:
     """Print what is."""
+    source, keyring = sys.argv[1:]
     print(
         json.dumps(
             {
                 "engine": engine(),
+                "vendor_source": os.path.exists(source),
+                "vendor_keys": keys(keyring),
                 "accounts": [account.pw_name for account in pwd.getpwall()],
                 "members": members(),
                 "running": len(output("docker", "ps", "--quiet").split()),

@@ -104,27 +104,6 @@ def test_an_option_the_daemon_refuses_is_put_back(machine: Machine) -> None:
     assert daemon(machine) == before
 
 
-def test_the_other_engine_is_not_put_in_its_place_without_consent(machine: Machine) -> None:
-    played = machine.play("--tags", "docker", docker_source="vendor")
-    assert played.returncode == 2
-    assert "docker_replace_allowed" in played.said
-    assert "changed=0" in played.said
-
-
-def test_a_key_that_is_not_the_pinned_one_is_not_trusted(machine: Machine) -> None:
-    played = machine.play(
-        "--tags",
-        "docker",
-        docker_source="vendor",
-        docker_replace_allowed=True,
-        docker_vendor_key_url="file:///usr/share/keyrings/debian-archive-keyring.gpg",
-    )
-    assert played.returncode == 2
-    assert "is pinned, so the repository was not added" in played.said
-    assert machine.ssh("ls /etc/apt/sources.list.d/").stdout.split() == ["debian.sources"]
-    machine.ssh("sudo rm /etc/apt/keyrings/gpumesh-docker.asc")
-
-
 def test_the_gate_alone_leaves_nothing_behind_and_finds_what_is_broken(machine: Machine) -> None:
     images = machine.ssh("docker images --quiet").stdout
     played = machine.play("--tags", "gate")
