@@ -16,6 +16,7 @@ import sys
 import tarfile
 from typing import Any
 
+NAME = f"gpumesh-gate-{os.getpid()}"
 IMAGE = f"gpumesh-gate:{os.getpid()}"
 BUSYBOX = "/bin/busybox"
 UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -56,11 +57,27 @@ def import_image() -> tuple[int, str]:
     return run("docker", "import", "-", IMAGE, stdin=archive.getvalue())
 
 
+def settings(name: str, declared: dict[str, Any]) -> None:
+    """What the daemon gave a new container without being asked."""
+    _status, said = run("docker", "container", "inspect", "--format", "{{json .HostConfig.LogConfig}}", name)
+    if not said.startswith("{"):
+        return
+    given = json.loads(said)["Config"] or {}
+    differs = {
+        key: value for key, value in declared.get("log-opts", {}).items() if given.get(key) != str(value)
+    }
+    check("log-opts", not differs, f"a new container does not get {differs}, but {given}; restart Docker")
+
+
 def container(wanted: dict[str, Any]) -> None:
-    """Run a container, and measure its shared memory from inside."""
+    """Run a container, look at what the daemon gave it, and measure its shared memory from inside."""
     if wanted["image"]:
-        status, said = run("docker", "run", "--rm", wanted["image"], *wanted["command"])
-        check("a container runs", status == 0, f"'docker run --rm {wanted['image']}' fails: {said.strip()}")
+        try:
+            status, said = run("docker", "run", "--name", NAME, wanted["image"], *wanted["command"])
+            check("a container runs", status == 0, f"'docker run {wanted['image']}' fails: {said.strip()}")
+            settings(NAME, wanted["daemon"])
+        finally:
+            run("docker", "rm", "--force", "--volumes", NAME)
         return
     status, said = (
         import_image() if os.path.exists(BUSYBOX) else (1, f"{BUSYBOX} is missing; install busybox-static")
@@ -70,8 +87,10 @@ def container(wanted: dict[str, Any]) -> None:
         return
     try:
         script = "echo up; /bin/busybox df -k /dev/shm"
-        status, said = run("docker", "run", "--rm", IMAGE, BUSYBOX, "sh", "-c", script)
+        status, said = run("docker", "run", "--name", NAME, IMAGE, BUSYBOX, "sh", "-c", script)
+        settings(NAME, wanted["daemon"])
     finally:
+        run("docker", "rm", "--force", "--volumes", NAME)
         run("docker", "image", "rm", "--force", IMAGE)
     check("a container runs", status == 0 and said.startswith("up"), f"'docker run' fails: {said.strip()}")
     found = re.search(r"^\S+\s+(\d+)\s.*/dev/shm$", said, re.MULTILINE)
@@ -91,13 +110,37 @@ def daemon(wanted: dict[str, Any]) -> None:
     if status != 0:
         return
     info = json.loads(said[said.index("{") :].splitlines()[0])
-    for option, key in (("log-driver", "LoggingDriver"), ("live-restore", "LiveRestoreEnabled")):
+    for option, effective in reported(info).items():
         declared = wanted["daemon"].get(option)
         check(
             option,
-            info.get(key) == declared,
-            f"the daemon has {info.get(key)}, declared is {declared}; restart Docker",
+            declared is None or holds(declared, effective),
+            f"the daemon has {effective}, declared is {declared}; restart Docker",
         )
+
+
+def reported(info: dict[str, Any]) -> dict[str, Any]:
+    """The options of daemon.json that 'docker info' tells, under their names there."""
+    return {
+        "log-driver": info.get("LoggingDriver"),
+        "live-restore": info.get("LiveRestoreEnabled"),
+        "debug": info.get("Debug"),
+        "experimental": info.get("ExperimentalBuild"),
+        "data-root": info.get("DockerRootDir"),
+        "default-runtime": info.get("DefaultRuntime"),
+        "runtimes": list(info.get("Runtimes") or []),
+        "labels": info.get("Labels") or [],
+        "registry-mirrors": (info.get("RegistryConfig") or {}).get("Mirrors") or [],
+    }
+
+
+def holds(declared: Any, effective: Any) -> bool:
+    """Whether all that is declared is in effect; the daemon adds to lists, and a slash to the address of a mirror."""
+    if isinstance(declared, (list, dict)):
+        return {str(item).rstrip("/") for item in declared} <= {str(item).rstrip("/") for item in effective}
+    if isinstance(declared, str) and declared.startswith("/"):
+        return bool(os.path.realpath(declared) == effective)
+    return bool(declared == effective)
 
 
 def firewall() -> None:
