@@ -10,6 +10,8 @@ short_description: One server in Hetzner Cloud
 description:
   - Creates, starts, stops or deletes one server, found by its name, which is unique in a project.
   - For a fleet, declare the machines in a fleet file and use M(gpumesh.fleet.fleet), which plans and prices all of them.
+  - Plants no SSH host key, since nothing would replace it afterwards. To know the key before the first connection, give one in
+    O(user_data), or use M(gpumesh.fleet.fleet).
   - Runs where the Hetzner Cloud API can be reached, as a rule on the control machine.
 author: [gpumesh.fleet contributors (@gpumesh)]
 requirements:

@@ -9,7 +9,7 @@ This file is private to the gpumesh.fleet collection.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 
 from .changes import Change, Plan, Verb
@@ -46,11 +46,17 @@ _KEEPS_SHOWN = 50
 
 
 def lines(
-    plan: Plan, *, budget: Budget | None = None, refusal: str | None = None, simulated: Collection[str] = ()
+    plan: Plan,
+    *,
+    types: Mapping[str, str] | None = None,
+    budget: Budget | None = None,
+    refusal: str | None = None,
+    simulated: Collection[str] = (),
 ) -> list[str]:
     """The plan, its cost and what stands in its way.
 
     Args:
+        types: by machine, the declared type, for those that do not exist.
         budget: of the fleet.
         refusal: why the plan will not be carried out, if so.
         simulated: providers that are no real clouds.
@@ -72,7 +78,7 @@ def lines(
     keeps = [change for change in plan.changes if change.verb is Verb.KEEP]
     shown = [c for c in plan.changes if c.verb is not Verb.KEEP or len(keeps) <= _KEEPS_SHOWN]
     if shown or entries:
-        result += ["", *aligned([*_rows(shown), *_access_rows(plan)], right=(5, 6, 7))]
+        result += ["", *aligned([*_rows(shown, types or {}), *_access_rows(plan)], right=(5, 6, 7))]
     if len(shown) < len(plan.changes):
         result.append(f"  and {len(keeps)} machines as declared.")
     result += ["", *_cost(plan, budget)]
@@ -86,14 +92,14 @@ def lines(
     return [*result, *([""] if notes else []), *notes]
 
 
-def _rows(changes: Iterable[Change]) -> list[list[str]]:
+def _rows(changes: Iterable[Change], types: Mapping[str, str]) -> list[list[str]]:
     rows = [["", "action", "machine", "type", "provider/zone", "now/h", "then/h", "then/month", "why"]]
     for change in changes:
         place = f"{change.provider}/{change.zone}" if change.zone else change.provider
         kind = (
             change.instance.type
             if change.instance and change.verb is not Verb.CREATE
-            else change.after.get("type", "")
+            else change.after.get("type") or types.get(change.machine, "")
         )
         rows.append(
             [

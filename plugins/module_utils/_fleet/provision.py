@@ -103,7 +103,11 @@ class Report:
     def table(self) -> list[str]:
         """The plan, for people."""
         return plan_table.lines(
-            self.plan, budget=self.spec.budget, refusal=self.refusal, simulated=self.simulated
+            self.plan,
+            types={name: machine.type_name for name, machine in self.spec.machines.items()},
+            budget=self.spec.budget,
+            refusal=self.refusal,
+            simulated=self.simulated,
         )
 
     def to_json(self) -> dict[str, Any]:

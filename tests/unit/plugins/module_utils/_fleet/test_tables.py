@@ -55,7 +55,7 @@ def test_a_plan_is_told_with_its_cost() -> None:
     mint.put("big", type="large")
     mint.put("stray")
     made = plan.make(spec, mint.list().instances, LiveQuotes({"iron": mint}))
-    lines = plan_table.lines(made, budget=budget, simulated=["iron"])
+    lines = plan_table.lines(made, types={"off2": "small"}, budget=budget, simulated=["iron"])
     assert lines == [
         "Fleet minerals: 2 to create, 1 to start, 1 to delete, 1 to change, 2 to keep, 2 in drift.",
         "SIMULATED (iron): a sandbox; no money is spent and no machine is real.",
@@ -67,7 +67,7 @@ def test_a_plan_is_told_with_its_cost() -> None:
         "-  delete  off      small  iron/here      0.0100 USD           -           -  not enabled",
         "~  change  odd      small  iron/here      0.0100 USD  0.0100 USD    7.30 USD  labels.team: a -> b (labels differ; changed in place)",
         "!  drift   big      large  iron/here      0.0100 USD  0.0100 USD    7.30 USD  type: large -> small (type differs; to change that, retire the machine and provision it again)",
-        "   keep    off2            iron/here               -           -           -  not enabled and does not exist",
+        "   keep    off2     small  iron/here               -           -           -  not enabled and does not exist",
         "   keep    box             baremetal               -           -           -  not made by a cloud",
         "!  drift   stray    small  iron/here      0.0100 USD  0.0100 USD    7.30 USD  carries the fleet's label and is not declared; it is left alone",
         "",
