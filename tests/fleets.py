@@ -61,7 +61,7 @@ def start_module(folder: Path, **options: Any) -> subprocess.Popen[str]:
     )
     starter = (
         "import sys\n"
-        "from ansible.module_utils.testing import patch_module_args\n"
+        "from ansible_collections.gpumesh.fleet.tests.module_runner import patch_module_args\n"
         "import json, pathlib\n"
         "arguments = json.loads(pathlib.Path(sys.argv[1]).read_text())['ANSIBLE_MODULE_ARGS']\n"
         "from ansible_collections.gpumesh.fleet.plugins.modules import fleet\n"

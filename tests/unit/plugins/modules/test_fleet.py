@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import errors
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.hetzner_models import (
     HetznerSettings,
 )
 from ansible_collections.gpumesh.fleet.plugins.modules import fleet as module
 from ansible_collections.gpumesh.fleet.tests.little_cloud import FLEET, LittleCloud, PassingClock, kinds
+from ansible_collections.gpumesh.fleet.tests.module_runner import patch_module_args
 
 Run = Callable[..., dict[str, Any]]
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKqGIzk1cB8bGPW9Jr2HZkTLvfrZJm5zTjvb5fGqzQ4F somebody"
