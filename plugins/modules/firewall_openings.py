@@ -13,16 +13,15 @@ description:
     O(exclusive) says otherwise.
   - Refuses to shut out the connection in use.
 author: [gpumesh.fleet contributors (@gpumesh)]
+extends_documentation_fragment:
+  - gpumesh.fleet.attributes
 attributes:
   check_mode:
     support: full
-    description: Can run in C(check_mode) and return changed status prediction without modifying target.
   diff_mode:
     support: full
-    description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
   idempotent:
     support: full
-    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
 options:
   owner:
     description: Whose openings these are; it becomes part of each rule's comment.

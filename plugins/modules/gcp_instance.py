@@ -20,16 +20,15 @@ requirements:
   - google-auth >= 2.23
   - requests >= 2.31
   - pydantic >= 2
+extends_documentation_fragment:
+  - gpumesh.fleet.attributes
 attributes:
   check_mode:
     support: full
-    description: Can run in C(check_mode) and return changed status prediction without modifying target.
   diff_mode:
     support: full
-    description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
   idempotent:
     support: full
-    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
   action_group:
     description: Use C(group/gpumesh.fleet.all) or C(group/gpumesh.fleet.gcp) in C(module_defaults) to set defaults for this module.
     support: full

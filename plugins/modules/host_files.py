@@ -13,17 +13,16 @@ description:
   - The files are checked where they lie, by the programs that will read them. If one check fails, every file is put
     back and the task fails.
 author: [gpumesh.fleet contributors (@gpumesh)]
+extends_documentation_fragment:
+  - gpumesh.fleet.attributes
 attributes:
   check_mode:
     support: full
-    description: Can run in C(check_mode) and return changed status prediction without modifying target.
-    details: [The checks of O(validate) need the files in place, so check mode does not run them.]
+    details: The checks of O(validate) need the files in place, so check mode does not run them.
   diff_mode:
     support: full
-    description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
   idempotent:
     support: full
-    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
 options:
   files:
     description: The files.

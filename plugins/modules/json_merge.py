@@ -11,16 +11,15 @@ description:
   - Keeps declared keys of a JSON file on the managed host as declared, and leaves all others alone.
   - Remembers what it wrote, so a key that is no longer declared is taken back, unless somebody has changed it since.
 author: [gpumesh.fleet contributors (@gpumesh)]
+extends_documentation_fragment:
+  - gpumesh.fleet.attributes
 attributes:
   check_mode:
     support: full
-    description: Can run in C(check_mode) and return changed status prediction without modifying target.
   diff_mode:
     support: full
-    description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
   idempotent:
     support: full
-    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
 options:
   path:
     description: The JSON file, one object. It is created if missing.

@@ -12,16 +12,15 @@ description:
     C(ansible_local.gpumesh.layers), and leaves the other layers' facts alone.
   - The time of an entry moves only when its facts change.
 author: [gpumesh.fleet contributors (@gpumesh)]
+extends_documentation_fragment:
+  - gpumesh.fleet.attributes
 attributes:
   check_mode:
     support: full
-    description: Can run in C(check_mode) and return changed status prediction without modifying target.
   diff_mode:
     support: full
-    description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
   idempotent:
     support: full
-    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
 options:
   layer:
     description: The layer's name.
