@@ -26,6 +26,7 @@ from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.spec import (
 from ansible_collections.gpumesh.fleet.tests.little_cloud import (
     Killed,
     LittleCloud,
+    LittleMachine,
     PassingClock,
     boots,
     fleet,
@@ -457,28 +458,31 @@ def fleets(draw: st.DrawFn) -> FleetSpec:
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(fleets(), min_size=1, max_size=3),
-    st.lists(st.tuples(st.integers(0, 12), FAULTS), max_size=8),
+    st.dictionaries(
+        # Whose request, and which one of theirs, so that it is the same one however the threads are woven; "" is a poll.
+        st.tuples(st.sampled_from(["", "m0", "m1", "m2", "m3", "m4"]), st.integers(1, 6)),
+        FAULTS,
+        max_size=8,
+    ),
 )
 def test_runs_under_any_faults_end_in_exactly_what_is_declared(
-    wishes: list[FleetSpec], ordered: list[tuple[int, str]]
+    wishes: list[FleetSpec], ordered: dict[tuple[str, int], str]
 ) -> None:
     stage = Stage()
-    due = Counter[int]()
+    requests = Counter[str]()
     pending = dict(ordered)
 
     def fault(verb: str, machine: str, zone: str) -> str | None:
         if verb in ("list", "access", "prepare"):
             return None
-        due["requests"] += 1  # type: ignore[index]
-        kind = pending.get(due["requests"])  # type: ignore[index]
+        requests[machine] += 1
+        kind = pending.get((machine, requests[machine]))
         if kind and (verb in ("find", "poll") and kind not in ("lost", "kill")):
             return None
-        return pending.pop(due["requests"], None)  # type: ignore[index]
+        return pending.pop((machine, requests[machine]), None)
 
     stage.iron.fault = stage.tin.fault = fault
-    known: set[str] = set()
     for spec in wishes:
-        known |= set(spec.machines)
         try:
             outcomes = stage.run(spec, wait_timeout=100)
         except Killed:
@@ -492,10 +496,41 @@ def test_runs_under_any_faults_end_in_exactly_what_is_declared(
     for _ in range(2):
         outcomes = stage.run(wishes[-1], prune=True)
         assert all(o.status == "ok" for o in outcomes.values()), outcomes
-    assert not stage.plan(wishes[-1], prune=True).acting
+    final = stage.plan(wishes[-1], prune=True)
+    assert not final.acting
+
+    # One that the file moved while its cloud's list lagged may be there twice: told, never settled by a guess.
+    twice = {name for name, error in final.errors.items() if isinstance(error, errors.Conflict)}
+    assert not twice or "lag" in ordered.values()
+    for name in twice:
+        assert len({_zones(spec.machines[name]) for spec in wishes if name in spec.machines}) > 1
+    if twice:
+        stage.run(wishes[-1], retire=tuple(twice))
+        stage.run(wishes[-1])
+
     truth = stage.truth()
     wanted = wishes[-1].machines
     assert {name for name in truth if wanted[name].enabled} == {m.name for m in wanted.values() if m.enabled}
     for name, (_, state) in truth.items():
         assert state is (State.RUNNING if wanted[name].enabled else State.STOPPED)
         assert wanted[name].enabled or wanted[name].disabled == "stopped"
+
+
+def _zones(machine: MachineBase) -> frozenset[str]:
+    assert isinstance(machine, LittleMachine)
+    return frozenset((machine.place, *machine.fallbacks))
+
+
+def test_one_that_the_file_moves_while_the_list_lags_is_told_and_healed_by_retiring_it(stage: Stage) -> None:
+    stage.tin.fault = once("lag")
+    assert stage.run(fleet(machine("ore", provider="tin")))["ore"].status == "ok"
+    moved = fleet(machine("ore", provider="tin", place="there"))
+    assert stage.run(moved)["ore"].status == "ok"
+    stage.clock.sleep(3600)
+    error = stage.plan(moved).errors["ore"]
+    assert isinstance(error, errors.Conflict)
+    assert "2 instances claim to be this machine: tin here id 1, tin there id 2" in str(error)
+    assert "retire" in str(error)
+    stage.run(moved, retire=["ore"])
+    stage.run(moved)
+    assert stage.truth() == {"ore": ("there", State.RUNNING)}
