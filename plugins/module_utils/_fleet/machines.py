@@ -24,6 +24,10 @@ MACHINE_LABEL = "gpumesh-machine"
 """The label that says which declared machine a cloud object is."""
 
 
+MESH = "mesh"
+"""What the mesh's control plane is called among the sources that are asked, where clouds go by their own names."""
+
+
 class State(enum.StrEnum):
     """Where a machine is in its life; every cloud's own words are mapped to these."""
 
@@ -139,6 +143,10 @@ class Member:
         last_seen: RFC 3339 time, or None.
         latency_ms: round trip in milliseconds, where the control plane measures it.
         physical_address: the address it was last seen at.
+        active_bridge: it may bridge other devices into the network.
+        no_auto_assign: it is given no address by itself, neither from a pool nor RFC 4193 or 6PLANE.
+        tags: pairs of tag id and value, by id, which the network's rules can ask for.
+        identity: its public identity, where the control plane has learnt and pinned it.
     """
 
     node_id: str
@@ -150,12 +158,21 @@ class Member:
     last_seen: str | None = None
     latency_ms: float | None = None
     physical_address: str | None = None
+    active_bridge: bool = False
+    no_auto_assign: bool = False
+    tags: tuple[tuple[int, int], ...] = ()
+    identity: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for the inventory cache."""
-        return asdict(self)
+        """Plain data for the inventory cache, and for a module's result."""
+        return {
+            **asdict(self),
+            "addresses": list(self.addresses),
+            "tags": [list(tag) for tag in self.tags],
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Member:
-        """What :meth:`to_json` wrote."""
-        return cls(**{**data, "addresses": tuple(data["addresses"])})
+        """What :meth:`to_json` wrote, in this release or in one whose members had fewer fields."""
+        tags = tuple((int(tag), int(value)) for tag, value in data.get("tags", ()))
+        return cls(**{**data, "addresses": tuple(data["addresses"]), "tags": tags})

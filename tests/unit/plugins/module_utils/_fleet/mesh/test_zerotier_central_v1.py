@@ -11,6 +11,14 @@ from typing import Any
 import pytest
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import errors, mesh, spec
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.machines import Member
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.mesh.members import MemberWish
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.mesh.networks import (
+    Dns,
+    Network,
+    NetworkWish,
+    Pool,
+    Route,
+)
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.mesh.zerotier_central_v1 import to_member
 from ansible_collections.gpumesh.fleet.tests.loopback import Answer, FakeClock, Server, closed_port, script
 
@@ -82,6 +90,7 @@ def test_a_member_that_was_never_seen() -> None:
         "physicalAddress": None,
     }
     assert to_member(bare, NOW) == Member(node_id="abcdef0123")
+    assert to_member({**bare, "clientVersion": "0.0.0"}, NOW).version is None
 
 
 @pytest.mark.parametrize("authorized", ["true", 1, None])
@@ -179,7 +188,183 @@ def test_a_token_that_is_none_is_not_shown() -> None:
     assert TOKEN not in str(caught.value)
 
 
-@pytest.mark.parametrize("controller", ["central_v2", "cinnabar"])
-def test_a_control_plane_this_release_does_not_know_is_named(controller: str) -> None:
-    with pytest.raises(errors.FleetError, match=f"{controller}.*it knows central_v1"):
-        mesh.connect(fleet(controller), {}, FakeClock())
+# Writing
+
+
+def writes(server: Server) -> list[tuple[str, Any]]:
+    return [(str(seen), seen.body) for seen in server.seen if seen.method != "GET"]
+
+
+NODE = "abcdef0123"
+MEMBER_PATH = f"/api/v1/network/{NETWORK}/member/{NODE}"
+NETWORK_PATH = f"/api/v1/network/{NETWORK}"
+NETWORK_RECORD: dict[str, Any] = {
+    "id": NETWORK,
+    "clock": CLOCK,
+    "rulesSource": "accept;",
+    "config": {
+        "id": NETWORK,
+        "name": "old",
+        "private": True,
+        "enableBroadcast": True,
+        "mtu": 2800,
+        "multicastLimit": 32,
+        "dns": {"domain": "", "servers": None},
+        "ipAssignmentPools": [{"ipRangeStart": "10.147.17.1", "ipRangeEnd": "10.147.17.254"}],
+        "routes": [{"target": "10.147.17.0/24"}],
+        "rules": [{"type": "ACTION_ACCEPT", "not": False, "or": False}],
+        "v4AssignMode": {"zt": True},
+        "v6AssignMode": {"6plane": False, "rfc4193": True, "zt": False},
+    },
+}
+
+
+def network_record(**config: Any) -> dict[str, Any]:
+    return {**NETWORK_RECORD, "config": {**NETWORK_RECORD["config"], **config}}
+
+
+def test_a_network_in_our_words(central: Connect) -> None:
+    _server, plane = central(Answer(200, NETWORK_RECORD))
+    assert plane.network() == Network(
+        NETWORK,
+        "old",
+        routes=(Route("10.147.17.0/24"),),
+        pools=(Pool("10.147.17.1", "10.147.17.254"),),
+        v4_auto=True,
+        rfc4193=True,
+        rules=({"type": "ACTION_ACCEPT"},),
+    )
+    assert central(Answer(404))[1].network() is None
+
+
+@pytest.mark.parametrize(
+    "config", [{"private": None}, {"private": "yes"}, {"routes": ["10.0.0.0/8"]}, {"mtu": "big"}]
+)
+def test_a_network_that_is_none(central: Connect, config: dict[str, Any]) -> None:
+    with pytest.raises(errors.Unavailable, match="not ZeroTier Central's"):
+        central(Answer(200, network_record(**config)))[1].network()
+
+
+def test_a_network_is_changed_where_it_differs(central: Connect) -> None:
+    then = network_record(name="new", v6AssignMode={"6plane": True, "rfc4193": True, "zt": False})
+    server, plane = central(*[Answer(200, answer) for answer in (NETWORK_RECORD, then, then)])
+    saved = plane.save_network(NetworkWish(name="new", sixplane=True, private=True))
+    assert (saved.name, saved.sixplane, saved.rfc4193) == ("new", True, True)
+    body = {"config": {"name": "new", "v6AssignMode": {"zt": False, "rfc4193": True, "6plane": True}}}
+    assert writes(server) == [(f"POST {NETWORK_PATH}", body)]
+
+
+def test_a_network_that_is_so_already_is_left_alone(central: Connect) -> None:
+    server, plane = central(Answer(200, NETWORK_RECORD))
+    plane.save_network(NetworkWish(name="old", dns=Dns(), rules=[{"type": "ACTION_ACCEPT"}]))
+    assert not writes(server)
+
+
+def test_central_makes_no_network_under_an_id_of_ours(central: Connect) -> None:
+    server, plane = central(Answer(404))
+    with pytest.raises(errors.NotFound, match=f"{NETWORK}.*chooses the ids"):
+        plane.save_network(NetworkWish(name="new"))
+    with pytest.raises(errors.NotFound):
+        plane.check_network(NetworkWish(), None)
+    plane.check_member(MemberWish(NODE, tags=[(1, 2)]))
+    assert not writes(server)
+
+
+def test_a_network_is_deleted(central: Connect) -> None:
+    server, plane = central(Answer(200), Answer(404))
+    assert plane.delete_network() is True
+    assert plane.delete_network() is False
+    assert server.calls == [f"DELETE {NETWORK_PATH}"] * 2
+
+
+@pytest.mark.parametrize("body", ["<html>Log in to the network</html>", "7", "[1]", '{"id": '])
+def test_a_page_is_no_word_that_a_network_is_gone(central: Connect, body: str) -> None:
+    with pytest.raises(errors.Unavailable, match="not ZeroTier Central's"):
+        central(Answer(200, body))[1].delete_network()
+
+
+def test_a_member_is_written_in_one_request_then_looked_at(central: Connect) -> None:
+    server, plane = central(Answer(200, {}), Answer(200, RECORD))
+    wish = MemberWish(NODE, name="my-cray-supercomputer", authorized=True, tags=[], active_bridge=False)
+    assert plane.save_member(wish).authorized
+    body = {
+        "name": "my-cray-supercomputer",
+        "config": {"authorized": True, "tags": [], "activeBridge": False},
+    }
+    assert server.seen[0].body == body
+    assert server.calls == [f"POST {MEMBER_PATH}", f"GET {MEMBER_PATH}"]
+
+
+def test_what_central_forgot_is_said_again(central: Connect) -> None:
+    """The answer repeats the name, the next look does not show it, or not even the member."""
+    told, forgot = record(name="galena"), record(name="")
+    server, plane = central(
+        Answer(200, told),
+        Answer(200, forgot),
+        Answer(200, told),
+        Answer(404),
+        Answer(200, told),
+        Answer(200, told),
+    )
+    assert plane.save_member(MemberWish(NODE, name="galena", authorized=True)).name == "galena"
+    assert server.calls == [f"POST {MEMBER_PATH}", f"GET {MEMBER_PATH}"] * 3
+
+
+def test_a_network_that_central_forgot_to_change_is_changed_again(central: Connect) -> None:
+    then = network_record(name="new")
+    server, plane = central(
+        *[Answer(200, answer) for answer in (NETWORK_RECORD, then, NETWORK_RECORD) * 2], Answer(200, then)
+    )
+    assert plane.save_network(NetworkWish(name="new")).name == "new"
+    assert len(writes(server)) == 2
+
+
+def test_addresses_that_central_gave_are_sent_along(central: Connect) -> None:
+    config = {**RECORD["config"], "ipAssignments": ["10.147.17.9", "fd00::9"]}
+    then = record(config={**config, "ipAssignments": ["10.147.17.33", "fd00::9"]})
+    server, plane = central(*[Answer(200, answer) for answer in (record(config=config), then, then)])
+    saved = plane.save_member(MemberWish(NODE, addresses=["10.147.17.33"]))
+    assert saved.addresses == ("10.147.17.33", "fd00::9")
+    assert writes(server) == [
+        (f"POST {MEMBER_PATH}", {"config": {"ipAssignments": ["10.147.17.33", "fd00::9"]}})
+    ]
+
+
+def test_a_member_is_deauthorised_then_deleted(central: Connect) -> None:
+    out = record(config={**RECORD["config"], "authorized": False})
+    server, plane = central(
+        Answer(200, RECORD), Answer(200, out), Answer(200), Answer(200, out), Answer(404), Answer(404)
+    )
+    assert plane.delete_member("ABCDEF0123") is True
+    assert writes(server) == [
+        (f"POST {MEMBER_PATH}", {"config": {"authorized": False}}),
+        (f"DELETE {MEMBER_PATH}", None),
+    ]
+    assert plane.delete_member(NODE) is True, "somebody else was faster at the last step"
+    assert plane.delete_member(NODE) is False
+    assert len(writes(server)) == 3
+
+
+def test_a_token_that_is_revoked_in_mid_run(central: Connect) -> None:
+    server, plane = central(Answer(200, RECORD), Answer(401))
+    with pytest.raises(errors.AuthError, match="mesh: token:"):
+        plane.delete_member(NODE)
+    assert writes(server) == [(f"POST {MEMBER_PATH}", {"config": {"authorized": False}})], "not deleted half"
+
+
+def test_what_never_comes_true_ends_with_what_differs(central: Connect) -> None:
+    _server, plane = central(*[Answer(200, RECORD)] * 30)
+    with pytest.raises(errors.WaitTimeout, match="authorized is True instead of False"):
+        plane.save_member(MemberWish(NODE, authorized=False))
+
+
+def test_a_write_that_was_not_answered_is_made_again(central: Connect) -> None:
+    server, plane = central(
+        Answer(0),
+        Answer(503),
+        Answer(429, headers={"Retry-After": "1"}),
+        Answer(200, RECORD),
+        Answer(200, RECORD),
+    )
+    assert plane.save_member(MemberWish(NODE, authorized=True)).authorized
+    assert server.calls == [*[f"POST {MEMBER_PATH}"] * 4, f"GET {MEMBER_PATH}"]
