@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
@@ -76,6 +76,7 @@ class World:
         base_seconds: how long an operation takes at least.
         token: what opens its services and ``/admin``; see sandbox.private.
         options: settings of single clouds, which each adds with its default in ``routes``.
+        closers: what is done at a reset and at the end before the machines are removed.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class World:
         self.clock: Clock = clock or SystemClock()
         self.token = settle_token(state_dir)
         self.options: dict[str, bool | int] = {}
+        self.closers: list[Callable[[], Awaitable[None]]] = []
         self.faults = Faults()
         self.services: dict[str, Service] = {}
         self._stores: dict[object, object] = {}
@@ -143,6 +145,8 @@ class World:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for close in self.closers:
+            await close()
         self._stores.clear()
         self.faults.clear()
         await self.backend.close()

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """ZeroTier Central, its legacy API v1: the account's status, networks, members.
 
-The account owns one network from the start (:data:`.zerotier_account.NETWORK`). No node talks to this controller; a test
-lets one appear
-with ``POST /zerotier/simulation/network/{id}/node/{node}`` (``{"physicalAddress": ..., "version": ...}``).
+The account owns one network from the start (:data:`.zerotier_account.NETWORK`). A test without hosts lets a node appear with
+``POST /zerotier/simulation/network/{id}/node/{node}`` (``{"physicalAddress": ..., "version": ...}``).
 
 As the description of the API has it, errors have no body, a bad token is 401 (403 on the list of networks), and the
 status can be asked without one. With the switch ``zerotier_forgets`` a member keeps only its authorisation from the
@@ -15,7 +14,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
@@ -25,41 +23,33 @@ from starlette.routing import BaseRoute, Mount, Route
 from .faults import Subject
 from .private import same
 from .world import Service, World
-from .zerotier_account import (
-    CONTROLLER,
-    FORGETS,
-    NETWORK_CONFIG,
-    NETWORK_TOP,
-    USER,
-    Central,
-    Json,
-    Network,
-    Refused,
-    check_kinds,
-    take,
-)
+from .zerotier_account import Central
+from .zerotier_network import Network
+from .zerotier_records import USER, Json, Refused
 
+SERVICE = "zerotier"
 PREFIX = "/zerotier/api/v1"
-REQUESTS_PER_SECOND = 100
-"""Of a paid plan; more are answered with 429."""
+FORGETS = "zerotier_forgets"
+"""The switch described above."""
 
-_MEMBER_PATH = re.compile(r"/network/([0-9a-f]{16})/member/([0-9a-f]{10})")
+_PATH = re.compile(r"/network/([0-9a-f]{16})(?:/member(?:/([0-9a-f]{10}))?)?")
 
 Handler = Callable[[Central, Request], Awaitable[object]]
 
 
 def _network(central: Central, request: Request) -> Network:
-    found = central.networks.get(request.path_params["network"])
-    if not found:
-        raise Refused(404)
-    return found
+    return central.network(request.path_params["network"])
 
 
-def _member(central: Central, request: Request) -> Json:
-    found = _network(central, request).members.get(request.path_params["node"])
-    if not found:
-        raise Refused(404)
-    return found | {"clock": central.now()}
+def _shown(central: Central, network: Network, *, in_list: bool = False) -> Json:
+    """With its counts; a list does not know who is online."""
+    now = central.now()
+    return network.resource | {
+        "clock": now,
+        "totalMemberCount": len(network.members),
+        "authorizedMemberCount": network.authorized(),
+        "onlineMemberCount": 0 if in_list else network.online(now),
+    }
 
 
 async def _json(request: Request) -> Json:
@@ -73,56 +63,81 @@ async def _json(request: Request) -> Json:
 
 
 async def _list_networks(central: Central, request: Request) -> object:
-    return [network.shown(central.now(), in_list=True) for network in central.networks.values()]
+    return [_shown(central, network, in_list=True) for network in central.networks.values()]
 
 
 async def _create_network(central: Central, request: Request) -> object:
-    body = await _json(request)
-    network = central.add_network(CONTROLLER + secrets.token_hex(3))
-    return await _apply_network(central, network, body)
+    body, number = await _json(request), central.new_id()
 
+    def create() -> Json:
+        network = central.add_network(number)
+        try:
+            central.change_network(network, body)
+        except Refused:
+            central.remove_network(network)
+            raise
+        return _shown(central, network)
 
-async def _apply_network(central: Central, network: Network, body: Json) -> Json:
-    config = body.get("config") or {}
-    check_kinds(body, NETWORK_TOP)
-    check_kinds(config, NETWORK_CONFIG)
-    take(network.resource, body, NETWORK_TOP)
-    take(network.resource["config"], config, NETWORK_CONFIG)
-    network.resource["config"]["lastModified"] = central.now()
-    return network.shown(central.now())
+    return central.carry_out(SERVICE, number, "", "create", create)
 
 
 async def _get_network(central: Central, request: Request) -> object:
-    return _network(central, request).shown(central.now())
+    return _shown(central, _network(central, request))
 
 
 async def _change_network(central: Central, request: Request) -> object:
-    return await _apply_network(central, _network(central, request), await _json(request))
+    body, number = await _json(request), _network(central, request).id
+
+    def change() -> Json:
+        network = central.network(number)
+        central.change_network(network, body)
+        return _shown(central, network)
+
+    return central.carry_out(SERVICE, number, "", "change", change)
 
 
 async def _delete_network(central: Central, request: Request) -> object:
-    del central.networks[_network(central, request).resource["id"]]
+    number = _network(central, request).id
+    central.carry_out(SERVICE, number, "", "delete", lambda: central.remove_network(central.network(number)))
     return None
 
 
 async def _list_members(central: Central, request: Request) -> object:
-    return [member | {"clock": central.now()} for member in _network(central, request).members.values()]
+    now = central.now()
+    listed = _network(central, request).listed(central.world.clock.time())
+    return [member.record | {"clock": now} for member in listed]
 
 
 async def _get_member(central: Central, request: Request) -> object:
-    return _member(central, request)
+    member = central.member(_network(central, request), request.path_params["node"])
+    return member.record | {"clock": central.now()}
 
 
 async def _change_member(central: Central, request: Request) -> object:
     network, node = _network(central, request), request.path_params["node"]
     if not re.fullmatch("[0-9a-f]{10}", node):
         raise Refused(400)
-    return central.change_member(network, node, await _json(request))
+    number, given, known = network.id, await _json(request), node in network.members
+    if not known and central.world.options[FORGETS]:
+        authorized = (given.get("config") or {}).get("authorized")
+        given = {"config": {"authorized": authorized}}
+
+    def change() -> Json:
+        member = central.change_member(central.network(number), node, given)
+        return member.record | {"clock": central.now()}
+
+    return central.carry_out(SERVICE, number, node, "change" if known else "create", change)
 
 
 async def _delete_member(central: Central, request: Request) -> object:
-    del _network(central, request).members[_member(central, request)["nodeId"]]
-    return None
+    network = _network(central, request)
+    number, node = network.id, central.member(network, request.path_params["node"]).node
+
+    def delete() -> None:
+        network = central.network(number)
+        central.remove_member(network, central.member(network, node))
+
+    return central.carry_out(SERVICE, number, node, "delete", delete)
 
 
 def _status(central: Central, *, known: bool) -> Json:
@@ -156,7 +171,7 @@ def _injected(status: int) -> Response:
 def routes(world: World) -> list[BaseRoute]:
     """The routes of ``/zerotier/api/v1``, and the one by which tests let nodes appear."""
     world.options.setdefault(FORGETS, False)
-    world.register(Service("zerotier", PREFIX, _injected, _describe))
+    world.register(Service(SERVICE, PREFIX, _injected, _describe))
 
     def known(request: Request) -> bool:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
@@ -167,7 +182,7 @@ def routes(world: World) -> list[BaseRoute]:
             central = world.store(Central)
             if not known(request):
                 return Response(status_code=denied)
-            if _too_many(central):
+            if central.too_many():
                 return Response(status_code=429)
             try:
                 content = await handler(central, request)
@@ -184,7 +199,8 @@ def routes(world: World) -> list[BaseRoute]:
         central = world.store(Central)
         try:
             given = await _json(request)
-            return JSONResponse(central.seen(_network(central, request), request.path_params["node"], given))
+            network = _network(central, request)
+            return JSONResponse(central.seen(network, request.path_params["node"], given))
         except Refused as refusal:
             return Response(status_code=refusal.status)
 
@@ -209,17 +225,6 @@ def routes(world: World) -> list[BaseRoute]:
     ]
 
 
-def _too_many(central: Central) -> bool:
-    """Whether the account has used up this second; counts the request if not."""
-    now = central.world.clock.time()
-    while central.recent and central.recent[0] <= now - 1:
-        central.recent.popleft()
-    if len(central.recent) >= REQUESTS_PER_SECOND:
-        return True
-    central.recent.append(now)
-    return False
-
-
 def _describe(path: str) -> Subject | None:
-    match = _MEMBER_PATH.fullmatch(path)
-    return Subject(name=match[2], zone=match[1]) if match else None
+    match = _PATH.fullmatch(path)
+    return Subject(name=match[2] or match[1], zone=match[1]) if match else None

@@ -13,7 +13,7 @@ import hashlib
 import ipaddress
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from .base import Addresses, BackendError, Machine
@@ -21,9 +21,11 @@ from .seed import REBOOT_MARK, archive
 
 NETWORK = "gpumesh-sandbox"
 SUBNET = "10.77.0.0/24"
+_MTU = 2800
+"""That of a ZeroTier network by default, since an interface of the mesh has no more than the one it is on."""
 _LABEL = "gpumesh.sandbox"
 _IMAGES = {"debian-12": "gpumesh/host:debian-12"}
-_DEFAULT_IMAGE = "gpumesh/host:debian-13"
+DEFAULT_IMAGE = "gpumesh/host:debian-13"
 _SECONDS = 120
 """Longest time for one docker command."""
 _AT_ONCE = 4
@@ -48,6 +50,9 @@ class ContainerBackend:
 
     Args:
         sandbox_id: of ``[a-z0-9]``; containers of an earlier run with the same id are removed at the start.
+
+    Attributes:
+        on_network: called with the gateway's address before a machine is made, when their network is there.
     """
 
     name = "container"
@@ -55,6 +60,7 @@ class ContainerBackend:
     def __init__(self, sandbox_id: str, *, network: str = NETWORK, subnet: str = SUBNET) -> None:
         self.id = sandbox_id
         self.network = network
+        self.on_network: Callable[[str], Awaitable[None]] | None = None
         self._subnet = ipaddress.IPv4Network(subnet)
         self._addresses: dict[str, str] = {}
         self._elsewhere: set[str] = set()
@@ -66,8 +72,8 @@ class ContainerBackend:
     async def open(self) -> None:
         await self._remove_leftovers()
         await self._learn_addresses()
-        if not await self._docker("image", "ls", "--quiet", _DEFAULT_IMAGE):
-            raise BackendError(f"the image {_DEFAULT_IMAGE} is missing; run tools/host-image")
+        if not await self._docker("image", "ls", "--quiet", DEFAULT_IMAGE):
+            raise BackendError(f"the image {DEFAULT_IMAGE} is missing; run tools/host-image")
 
     async def close(self) -> None:
         if self._watcher:
@@ -122,7 +128,7 @@ class ContainerBackend:
                 "create", f"--name={name}", f"--hostname={machine.hostname}", f"--network={self.network}", f"--ip={ip}",
                 f"--label={_LABEL}={self.id}", f"--label=gpumesh.address={ip}", f"--label=gpumesh.key={machine.key}",
                 f"--label=gpumesh.hostname={machine.hostname}",
-                *_OPTIONS, _IMAGES.get(machine.image, _DEFAULT_IMAGE), "/sbin/init",
+                *_OPTIONS, _IMAGES.get(machine.image, DEFAULT_IMAGE), "/sbin/init",
             )  # fmt: skip
             await self._docker("cp", "-", f"{name}:/", stdin=archive(machine))
             await self._docker("start", name)
@@ -131,11 +137,25 @@ class ContainerBackend:
 
     async def _ensure_network(self) -> None:
         async with self._network_lock:
-            if await self._docker("network", "ls", "--quiet", f"--filter=name=^{self.network}$"):
-                return
-            await self._docker(
-                "network", "create", f"--subnet={self._subnet}", "--label=gpumesh.network=1", self.network
-            )
+            if not await self._network_id():
+                await self._docker(
+                    "network",
+                    "create",
+                    f"--subnet={self._subnet}",
+                    f"--opt=com.docker.network.driver.mtu={_MTU}",
+                    "--label=gpumesh.network=1",
+                    self.network,
+                )
+            if self.on_network:
+                await self.on_network(str(next(self._subnet.hosts())))
+
+    async def _network_id(self) -> str:
+        return await self._docker("network", "ls", "--quiet", f"--filter=name=^{self.network}$")
+
+    async def bridge(self) -> str:
+        """This machine's interface to the machines' network; empty while there is none."""
+        network = await self._network_id()
+        return f"br-{network[:12]}" if network else ""
 
     async def start(self, key: str) -> None:
         async with self._slots:

@@ -13,12 +13,24 @@ from pathlib import Path
 import pytest
 import requests
 
-from sandbox.testing import Sandbox
+from sandbox.testing import Sandbox, serve
 from sandbox.zerotier_account import NETWORK
 from tests.integration.sandbox.contract import Contract
 
 pytestmark = pytest.mark.integration
 NODE = "8046d53400"
+
+
+class Stopped:
+    """A clock at which it is always the same second, until somebody sets it."""
+
+    seconds = 1_800_000_000.0
+
+    def time(self) -> float:
+        return self.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("nothing here takes time")
 
 
 @pytest.fixture(scope="session")
@@ -89,10 +101,12 @@ def test_a_network_is_made_changed_and_removed(sandbox: Sandbox, central: reques
     )
     assert found["config"]["v6AssignMode"] == {"rfc4193": True}
     assert found["config"]["private"] is True
-    assert {entry["id"] for entry in central.get(f"{sandbox.zerotier}/network").json()} == {
+    second = central.post(f"{sandbox.zerotier}/network", json={}).json()
+    assert [entry["id"] for entry in central.get(f"{sandbox.zerotier}/network").json()] == [
         NETWORK,
         made["id"],
-    }
+        second["id"],
+    ]
     assert central.delete(path).status_code == 200
     assert central.get(path).status_code == 404
 
@@ -116,7 +130,7 @@ def test_a_member_can_be_authorised_before_its_node_appears(
         14,
         "203.0.113.9",
     )
-    assert seen["config"]["ipAssignments"] == ["10.147.17.1"]
+    assert seen["config"]["ipAssignments"] == ["10.147.17.169"], "the start and the node id modulo 253"
     counts = central.get(network).json()
     assert (counts["totalMemberCount"], counts["authorizedMemberCount"], counts["onlineMemberCount"]) == (
         1,
@@ -164,7 +178,15 @@ def test_what_only_the_controller_sets_cannot_be_written(
 
 
 @pytest.mark.parametrize(
-    "body", [b"{", b"[]", b'{"config": 5}', b'{"config": {"authorized": "yes"}}', b'{"name": 5}']
+    "body",
+    [
+        b"{",
+        b"[]",
+        b'{"config": 5}',
+        b'{"config": {"authorized": "yes"}}',
+        b'{"name": 5}',
+        b'{"config": {"ipAssignments": [5]}}',
+    ],
 )
 def test_a_body_that_makes_no_sense_is_refused(sandbox: Sandbox, network: str, body: bytes) -> None:
     headers = {"Authorization": f"token {sandbox.zerotier_token}"}
@@ -173,14 +195,114 @@ def test_a_body_that_makes_no_sense_is_refused(sandbox: Sandbox, network: str, b
     assert requests.get(f"{network}/member", headers=headers, timeout=30).json() == []
 
 
+@pytest.mark.parametrize(
+    "config",
+    [{"mtu": True}, {"mtu": "1400"}, {"private": "yes"}, {"routes": ["10.0.0.0/8"]}, {"v4AssignMode": []}],
+)
+def test_a_network_that_makes_no_sense_is_refused(
+    sandbox: Sandbox, network: str, config: dict[str, object]
+) -> None:
+    headers = {"Authorization": f"token {sandbox.zerotier_token}"}
+    before = requests.get(network, headers=headers, timeout=30).json()["config"]
+    for path in (network, f"{sandbox.zerotier}/network"):
+        answer = requests.post(path, json={"config": {"name": "x", **config}}, headers=headers, timeout=30)
+        assert (answer.status_code, answer.content) == (400, b"")
+    (only,) = requests.get(f"{sandbox.zerotier}/network", headers=headers, timeout=30).json()
+    assert only["config"] == before
+
+
 def test_addresses_are_given_once_each(sandbox: Sandbox, central: requests.Session, network: str) -> None:
-    pool = {"ipAssignmentPools": [{"ipRangeStart": "10.1.0.1", "ipRangeEnd": "10.1.0.2"}]}
+    pool = {
+        "ipAssignmentPools": [{"ipRangeStart": "10.1.0.1", "ipRangeEnd": "10.1.0.3"}],
+        "routes": [{"target": "10.1.0.0/24"}],
+    }
     central.post(network, json={"config": pool})
     for number in range(3):
         central.post(f"{network}/member/000000000{number}", json={"config": {"authorized": True}})
         appears(sandbox, f"000000000{number}")
     given = [member["config"]["ipAssignments"] for member in central.get(f"{network}/member").json()]
-    assert given == [["10.1.0.1"], ["10.1.0.2"], []]
+    assert given == [["10.1.0.1"], ["10.1.0.2"], []], "the last one of a pool is never used"
+    central.delete(f"{network}/member/0000000000")
+    appears(sandbox, "0000000002")
+    assert central.get(f"{network}/member/0000000002").json()["config"]["ipAssignments"] == ["10.1.0.1"]
+
+
+def test_a_node_that_waits_gets_its_address_when_it_is_let_in(
+    sandbox: Sandbox, central: requests.Session, network: str
+) -> None:
+    appears(sandbox)
+    let_in = central.post(f"{network}/member/{NODE}", json={"config": {"authorized": True}}).json()
+    assert let_in["config"]["ipAssignments"] == ["10.147.17.169"]
+
+
+def test_who_was_let_in_keeps_its_address_when_it_is_put_out(
+    sandbox: Sandbox, central: requests.Session, network: str
+) -> None:
+    central.post(f"{network}/member/{NODE}", json={"name": "stibnite", "config": {"authorized": True}})
+    appears(sandbox)
+    out = central.post(f"{network}/member/{NODE}", json={"config": {"authorized": False}}).json()
+    assert (out["name"], out["config"]["ipAssignments"]) == ("stibnite", ["10.147.17.169"])
+    assert out["config"]["lastDeauthorizedTime"] >= out["config"]["lastAuthorizedTime"] > 0
+    again = central.post(f"{network}/member/{NODE}", json={"config": {"authorized": True}}).json()
+    assert again["config"]["ipAssignments"] == ["10.147.17.169"]
+
+
+def test_every_field_that_may_be_written_is_kept(
+    sandbox: Sandbox, central: requests.Session, network: str
+) -> None:
+    config = {
+        "activeBridge": True,
+        "noAutoAssignIps": True,
+        "ipAssignments": ["10.147.17.9", "fd00::9"],
+        "tags": [[1, 2]],
+        "authorized": True,
+    }
+    wish = {"name": "stibnite", "description": "a laptop", "hidden": True, "config": config}
+    central.post(f"{network}/member/{NODE}", json=wish)
+    found = central.get(f"{network}/member/{NODE}").json()
+    assert {key: found[key] for key in ("name", "description", "hidden")} == {
+        "name": "stibnite",
+        "description": "a laptop",
+        "hidden": True,
+    }
+    assert {key: found["config"][key] for key in config} == config
+    changes = {
+        "name": "minerals",
+        "private": False,
+        "routes": [{"target": "10.1.0.0/16", "via": None}, {"target": "0.0.0.0/0", "via": "10.1.0.1"}],
+        "ipAssignmentPools": [{"ipRangeStart": "10.1.0.10", "ipRangeEnd": "10.1.0.99"}],
+        "v4AssignMode": {"zt": False},
+        "v6AssignMode": {"6plane": True, "rfc4193": True, "zt": False},
+        "dns": {"domain": "zt", "servers": ["10.1.0.1"]},
+        "mtu": 1400,
+        "multicastLimit": 64,
+        "enableBroadcast": False,
+        "rules": [{"type": "ACTION_ACCEPT"}],
+    }
+    central.post(network, json={"config": changes})
+    kept = central.get(network).json()["config"]
+    assert {key: kept[key] for key in changes} == changes
+
+
+def test_a_null_and_an_unknown_field_change_nothing(central: requests.Session, network: str) -> None:
+    before = central.get(network).json()["config"]
+    central.post(network, json={"config": {"mtu": None, "sandwich": True, "name": before["name"]}})
+    after = central.get(network).json()["config"]
+    assert {key: after[key] for key in before if key != "lastModified"} == {
+        key: value for key, value in before.items() if key != "lastModified"
+    }
+
+
+def test_a_second_has_room_for_a_hundred_requests() -> None:
+    clock = Stopped()
+    with serve(clock=clock) as stopped, requests.Session() as session:
+        session.headers["Authorization"] = f"token {stopped.zerotier_token}"
+        answers = [session.get(f"{stopped.zerotier}/network", timeout=30) for _ in range(101)]
+        clock.seconds += 1
+        assert session.get(f"{stopped.zerotier}/network", timeout=30).status_code == 200
+    assert {answer.status_code for answer in answers[:100]} == {200}
+    assert answers[100].status_code == 429
+    assert "Retry-After" not in answers[100].headers, "the description promises none"
 
 
 def test_an_injected_rate_limit_says_when_to_come_back(sandbox: Sandbox, network: str) -> None:
