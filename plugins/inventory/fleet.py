@@ -13,13 +13,28 @@ description:
   - Reads a fleet file, asks every cloud and the mesh in it at the same time, and lists every declared machine, whether it exists or not.
   - With no credentials or no network it lists what is declared, says so in one warning, and succeeds.
     A machine is in the group C(missing) only if its cloud answered and does not have it.
+  - A mesh whose controller is a machine of the fleet is asked through SSH at that machine, as soon as its cloud has told where it
+    is, as its administrator account and against the host key in the fleet's known_hosts; sudo must not ask for a password there.
+    With C(mesh.endpoint) and C(mesh.token) it is asked there directly instead. Variables of groups are not known yet when an
+    inventory is read, so the private keys offered are those that lie beside the public ones in C(defaults.ssh_keys) (C(x) for
+    C(x.pub)), and those of your ssh_config and your agent. C(ansible_host), C(ansible_port), C(ansible_user) and
+    C(ansible_ssh_private_key_file) under the machine's own C(vars) are followed, unless they are expressions. Where
+    C(ssh_sources) is empty, so that nobody reaches it in public, it is reached at its address in the mesh.
+    A controller that does not exist, does not run or has no network yet is one warning, and no failure.
   - A credential that a cloud refuses, or a cloud that answers with an error, is handled as O(providers) says under C(when_sick).
   - The fleet file is documented in full by its JSON Schema, C(docs/fleet.schema.json) in the collection.
   - Groups are C(fleet), C(enabled), C(disabled), C(running), C(missing), C(undeclared), C(gpu), C(mesh), C(mesh_online), C(mesh_offline),
     C(mesh_unauthorized) and C(mesh_undeclared), which always exist, and C(provider_<name>), C(zone_<zone>), C(gpu_<model>) and C(tag_<tag>).
     What is no letter or digit in the name of a zone or model is an underscore in the name of its group.
   - A host in C(undeclared) or C(mesh_undeclared) is in no other group and has no C(ansible_host).
-  - Host variables are C(fleet_name), the fleet;
+    With C(mesh.strict), C(ansible_connection) of those in C(mesh_undeclared) is P(gpumesh.fleet.refused#connection), so that no play
+    reaches one, not even by its name.
+  - C(mesh) holds the machines whose node is known, and everything below concerns these. C(mesh_online) and C(mesh_offline) hold
+    those that are authorised, by what the control plane tells; where it tells nothing they are in neither. C(mesh_unauthorized)
+    holds declared machines that the control plane does not let take part.
+  - A machine's member is the one with its node id, where that is known beforehand (C(node_id), or the controller's, with which the
+    network id begins), else the one that bears its name, which is the control plane's and nothing a node can choose.
+  - Host variables are C(fleet_name), the fleet, and C(fleet_known_hosts), the path of its own known_hosts;
     C(fleet_machine), a dictionary of everything declared for the machine;
     C(fleet_provider), its provider;
     C(fleet_state), one of V(creating), V(running), V(stopping), V(stopped), V(deleting), V(missing) (enabled, but not there),
@@ -31,15 +46,20 @@ description:
     C(fleet_user) and C(fleet_ssh_key_files), its administrator account and the files of the public keys declared for it;
     C(fleet_ssh_sources), the networks its SSH port may be reached from;
     C(fleet_public_ip), its public address;
-    C(fleet_mesh_ip) and C(fleet_mesh_node_id), its address and id in the mesh;
+    C(fleet_mesh), of declared machines where a mesh is declared, a dictionary of C(network), C(controller), C(domain),
+    C(addressing), C(name), its name in the mesh (C(<machine>.<domain>)), and C(members_known), whether the control plane has told, now
+    or in a remembered answer, who is a member;
+    C(fleet_mesh_ip) and C(fleet_mesh_node_id), its address in the mesh, in the form of C(mesh.addressing), and its node id there;
     C(fleet_instance), a dictionary of what its cloud says of it (C(id), C(name), C(cloud_state), C(zone), C(type), C(image), C(created),
     C(public_ip), C(public_ipv6), C(private_ip), C(labels)), or null;
     C(fleet_mesh_member), a dictionary of what the control plane of the mesh says of it (C(node_id), C(authorized), C(online), C(addresses),
-    C(version), C(last_seen), C(latency_ms), C(physical_address)), or null;
+    C(version), C(last_seen), C(latency_ms), C(physical_address), and C(simulated), whether that control plane is a sandbox), or null;
+    C(fleet_host_key_alias), the name its SSH host keys are filed under in C(fleet_known_hosts), or null where that has none of them;
     C(fleet_host_key_planted), whether its SSH host key is the one-time key it was given at birth, to be replaced at first contact;
     and C(fleet_stale), whether all this is from an earlier answer.
   - The variable C(fleet_file) of all hosts is the path of the fleet file.
-  - C(ansible_host) is the address in the mesh where the member is online, else the public one.
+  - C(ansible_host) is the address in the mesh where the member is authorised and online and C(mesh.connect) is V(mesh), else the
+    public one.
     C(ansible_user), C(ansible_port) and C(ansible_ssh_common_args) make ssh check the host key against the fleet's own known_hosts.
   - What a machine declares under C(vars) is set last, so it wins.
   - What a cloud says is never templated.
@@ -95,14 +115,33 @@ options:
         type: str
         required: true
       domain:
-        description: Suffix of the names of mesh members.
+        description: Last part of the names of mesh members, which are C(<machine>.<domain>). One label of a DNS name.
         type: str
         default: zt
+      addressing:
+        description:
+          - Which address of a member is its mesh address.
+          - V(rfc4193) and V(6plane) are computed from its node id, and so are known before it exists. V(managed) is the first address
+            that the control plane has assigned to it.
+        type: str
+        choices: [rfc4193, 6plane, managed]
+        default: rfc4193
+      connect:
+        description: Where Ansible connects to a member that is online, at its mesh address or at its public one.
+        type: str
+        choices: [mesh, public]
+        default: mesh
+      strict:
+        description:
+          - No connection is made to a member that is not declared. Each such host gets
+            P(gpumesh.fleet.refused#connection) as its C(ansible_connection), which always fails with one sentence that says why.
+        type: bool
+        default: false
       token:
-        description: API token of ZeroTier Central.
+        description: API token of ZeroTier Central. Of a controller of your own only needed with C(endpoint).
         type: str
       endpoint:
-        description: Base URL of the control plane's API.
+        description: Base URL of the control plane's API. With it a controller of your own is asked directly, and not through SSH.
         type: str
       when_sick:
         description: What to do when the control plane answers with an error, as for O(providers).
@@ -154,6 +193,7 @@ budget: {hourly_usd: 6}
 providers:
   hetzner: {token: "{{ lookup('env', 'HCLOUD_TOKEN') }}"}
   gcp: {project: my-project, when_sick: stale}
+mesh: {network: db4344343b14b903, controller: cinnabar, domain: zt, strict: true, when_sick: stale}
 defaults: {user: admin, ssh_keys: [~/.ssh/id_ed25519.pub]}
 machines:
   cinnabar: {provider: hetzner, type: cx33, location: fsn1, image: debian-13, tags: [controller], enabled: true}
@@ -200,7 +240,7 @@ try:
     from ..module_utils._fleet import hosts, live, spec_file
     from ..module_utils._fleet.clock import SystemClock
     from ..module_utils._fleet.errors import SpecError
-    from ..module_utils._fleet.mesh import PLANES, connect
+    from ..module_utils._fleet.mesh import connect
     from ..module_utils._fleet.providers import KINDS
     from ..module_utils._fleet.snapshot import Outcome, Snapshot, key, settle, source_key
 except ImportError as exc:
@@ -252,8 +292,15 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             outcome = self._ask(spec, cache_key)
         # Playbooks hand it to the module gpumesh.fleet.fleet, so nobody has to name the file twice.
         inventory.set_variable("all", "fleet_file", os.path.abspath(path))
+        known = outcome.snapshot
         self._fill(
-            hosts.inventory(spec, outcome.snapshot.listings, outcome.snapshot.members, stale=outcome.stale)
+            hosts.inventory(
+                spec,
+                known.listings,
+                known.members,
+                stale=outcome.stale,
+                simulated_mesh=known.simulated_mesh,
+            )
         )
 
     def _set_options(self, spec: FleetSpec) -> None:
@@ -272,14 +319,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     def _ask(self, spec: FleetSpec, cache_key: str) -> Outcome:
         """Ask the clouds and the mesh, and remember what they say."""
-        clock = SystemClock()
-        mesh = (
-            (lambda: connect(spec, {}, clock).members())
-            if spec.mesh and spec.mesh.controller in PLANES
-            else None
-        )
-        seen = live.look(spec, KINDS, clock, mesh=mesh)
-        fresh = Snapshot(seen.listings, seen.members)
+        seen = live.look(spec, KINDS, SystemClock(), mesh=connect)
+        fresh = Snapshot(seen.listings, seen.members, seen.simulated_mesh)
         keeps = bool(self.get_option("cache"))
         outcome = settle(spec, fresh, seen.errors, self._last_answers(spec, seen.errors) if keeps else {})
         if outcome.failures:

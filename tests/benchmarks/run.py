@@ -37,6 +37,7 @@ from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.quotes import
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.text_table import aligned  # noqa: E402
 
 from sandbox.testing import Sandbox  # noqa: E402
+from tests.benchmarks import mesh  # noqa: E402
 from tests.fleets import gcp, hetzner, write_fleet  # noqa: E402
 
 Row = tuple[str, str, str]
@@ -180,9 +181,15 @@ def inventory_1000() -> list[Row]:
     ]
 
 
+def mesh_200() -> list[Row]:
+    """Let 200 members into a mesh at once, at each kind of control plane, and what it is asked for."""
+    return mesh.joining(200, sandbox)
+
+
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "apply-100": apply_100,
     "inventory-1000": inventory_1000,
+    "mesh-200": mesh_200,
     "plan-10000": plan_10000,
 }
 

@@ -143,7 +143,9 @@ def test_the_example_without_a_network_and_without_a_token(ansible: Ansible) -> 
     assert groups["gpu"] == {"scheelite", "demo-box"}
     assert groups["gpu_t4"] == {"scheelite"}
     assert groups["tag_controller"] == {"cinnabar"}
-    assert groups["mesh"] == {"stibnite"}
+    # The node of the controller is known by the network id, which begins with it.
+    assert groups["mesh"] == {"cinnabar", "stibnite"}
+    assert ansible.variables["cinnabar"]["fleet_mesh_ip"] == "fddb:4344:343b:14b9:399:93db:4344:343b"
     assert groups["running"] == {"demo-box"}
     assert not groups.get("missing")
 

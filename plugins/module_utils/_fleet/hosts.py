@@ -11,7 +11,6 @@ This file is private to the gpumesh.fleet collection.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -19,9 +18,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypedDict
 
-from . import known_hosts
-from .addresses import rfc4193
-from .machines import Instance, Member, State
+from . import reach
+from .machines import MESH, Instance, Member, State
 from .prices import Price
 from .providers.base import Listing
 from .spec import RESERVED_NAMES, BaremetalMachine, ExternalMachine, FleetSpec, MachineBase
@@ -48,7 +46,9 @@ UNMANAGED = "unmanaged"
 EXTERNAL = "external"
 UNKNOWN = str(State.UNKNOWN)
 
-_BEST_STATES = (State.RUNNING, State.CREATING, State.STOPPED, State.STOPPING, State.UNKNOWN, State.DELETING)
+REFUSED = "gpumesh.fleet.refused"
+"""The connection that is never made."""
+
 _HOST_NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$")
 _NOT_IN_GROUP_NAME = re.compile(r"[^A-Za-z0-9_]")
 
@@ -64,6 +64,18 @@ class MeshMember(TypedDict):
     last_seen: str | None
     latency_ms: float | None
     physical_address: str | None
+    simulated: bool
+
+
+class FleetMesh(TypedDict):
+    """What is declared of the mesh, for one machine. Holds no secret."""
+
+    network: str
+    controller: str
+    domain: str
+    addressing: str
+    name: str
+    members_known: bool
 
 
 class CloudInstance(TypedDict):
@@ -86,6 +98,8 @@ class HostVars(TypedDict, total=False):
     """Every variable the inventory sets."""
 
     fleet_name: str
+    fleet_known_hosts: str
+    fleet_host_key_alias: str | None
     fleet_machine: dict[str, Any]
     fleet_provider: str
     fleet_state: str
@@ -98,12 +112,14 @@ class HostVars(TypedDict, total=False):
     fleet_ssh_key_files: list[str]
     fleet_ssh_sources: list[str]
     fleet_public_ip: str | None
+    fleet_mesh: FleetMesh
     fleet_mesh_ip: str | None
     fleet_mesh_node_id: str | None
     fleet_instance: CloudInstance | None
     fleet_mesh_member: MeshMember | None
     fleet_stale: bool
     fleet_host_key_planted: bool
+    ansible_connection: str
     ansible_host: str
     ansible_user: str
     ansible_port: int
@@ -131,6 +147,7 @@ def inventory(
     members: Sequence[Member] | None,
     *,
     stale: Collection[str] = (),
+    simulated_mesh: bool = False,
 ) -> dict[str, Host]:
     """The hosts by name: declared machines in the order of the file, then what nobody declared.
 
@@ -138,9 +155,10 @@ def inventory(
         spec: the fleet.
         listings: what each cloud answered, by provider. One that is not there was not asked, or did not answer.
         members: of the mesh, None if they are not known.
-        stale: providers whose listing is an old one.
+        stale: providers, and ``mesh``, whose answer is an old one.
+        simulated_mesh: the members were told by a sandbox.
     """
-    builder = _Builder(spec, listings, members or (), frozenset(stale))
+    builder = _Builder(spec, listings, members, frozenset(stale), simulated_mesh)
     hosts = {name: builder.declared(machine) for name, machine in spec.machines.items()}
     for name, host in [*builder.undeclared_instances(), *builder.undeclared_members()]:
         hosts[_free_name(name, hosts)] = host
@@ -157,20 +175,21 @@ class _Builder:
         self,
         spec: FleetSpec,
         listings: Mapping[str, Listing],
-        members: Iterable[Member],
+        members: Sequence[Member] | None,
         stale: frozenset[str],
+        simulated_mesh: bool,
     ) -> None:
         self._spec = spec
         self._listings = listings
         self._stale = stale
+        self._simulated_mesh = simulated_mesh
+        self._members_known = members is not None
         self._instances: dict[str, Instance] = {}
         self._others: list[Instance] = []
         self._sort_instances()
         self._members: dict[str, Member] = {}
         self._strangers: list[Member] = []
-        self._sort_members(members)
-        file = spec.known_hosts.replace("%", "%%")
-        self._known_hosts = f'"{file}"' if " " in file else file
+        self._sort_members(members or ())
 
     def _sort_instances(self) -> None:
         """Give each declared machine its instance; what is left over is undeclared."""
@@ -181,31 +200,21 @@ class _Builder:
                     candidates.setdefault(instance.machine, []).append(instance)
         for name, found in candidates.items():
             machine = self._spec.machines.get(name)
-            ours = [instance for instance in found if machine and instance.provider == machine.provider]
-            if machine and ours:
-                zone = machine.zone
-                found.remove(
-                    best := min(
-                        ours, key=lambda one: (_BEST_STATES.index(one.state), one.zone != zone, one.id)
-                    )
-                )
+            if machine and (best := reach.pick(machine, found)):
+                found.remove(best)
                 self._instances[name] = best
             self._others += found
 
     def _sort_members(self, members: Iterable[Member]) -> None:
-        """Give each declared machine its member: by declared node id, else by the name it was admitted under."""
-        by_node = {
-            machine.node_id: name
-            for name, machine in self._spec.machines.items()
-            if isinstance(machine, ExternalMachine)
-        }
+        """Give each declared machine its member: by its node id where that is known beforehand, else by its name.
+
+        A name is the control plane's own, which no node can give itself.
+        """
+        known = {name: self._spec.node_id(machine) for name, machine in self._spec.machines.items()}
+        by_node = {node_id: name for name, node_id in known.items() if node_id}
         for member in sorted(members, key=lambda one: (not one.authorized, not one.online, one.node_id)):
             name = by_node.get(member.node_id, member.name)
-            machine = self._spec.machines.get(name)
-            taken = name in self._members or (
-                isinstance(machine, ExternalMachine) and machine.node_id != member.node_id
-            )
-            if machine is None or taken:
+            if name not in known or name in self._members or known[name] not in (None, member.node_id):
                 self._strangers.append(member)
             else:
                 self._members[name] = member
@@ -215,11 +224,12 @@ class _Builder:
         member = self._members.get(machine.name)
         state = self._state(machine, instance)
         gpu_model, gpu_count = _gpu(machine, instance)
-        node_id = member.node_id if member else getattr(machine, "node_id", None)
-        mesh_ip = self._mesh_ip(node_id, member)
-        public_ip = _public_ip(machine, instance)
+        node_id = member.node_id if member else self._spec.node_id(machine)
+        mesh_ip = reach.mesh_address(self._spec, node_id, member)
+        public_ip = reach.public_address(machine, instance)
         variables: HostVars = {
             "fleet_name": self._spec.fleet,
+            "fleet_known_hosts": self._spec.known_hosts,
             "fleet_machine": {"name": machine.name, **machine.model_dump(mode="json", exclude={"vars"})},
             "fleet_provider": machine.provider,
             "fleet_state": state,
@@ -232,12 +242,21 @@ class _Builder:
             "fleet_mesh_ip": mesh_ip,
             "fleet_mesh_node_id": node_id,
             "fleet_instance": _instance_facts(instance) if instance else None,
-            "fleet_mesh_member": _member_facts(member) if member else None,
-            "fleet_stale": machine.provider in self._stale,
+            "fleet_mesh_member": self._member_facts(member) if member else None,
+            "fleet_stale": machine.provider in self._stale or (member is not None and MESH in self._stale),
             "fleet_host_key_planted": instance is not None and instance.host_keys_planted,
         }
-        online = member is not None and member.authorized and bool(member.online)
-        if address := (mesh_ip if online and mesh_ip else public_ip):
+        if mesh := self._spec.mesh:
+            variables["fleet_mesh"] = {
+                "network": mesh.network,
+                "controller": mesh.controller,
+                "domain": mesh.domain,
+                "addressing": mesh.addressing,
+                "name": f"{machine.name}.{mesh.domain}",
+                "members_known": self._members_known,
+            }
+        over_mesh = self._over_mesh(member) and mesh_ip is not None
+        if address := (mesh_ip if over_mesh else public_ip):
             variables["ansible_host"] = address
         if not isinstance(machine, ExternalMachine):
             variables["ansible_user"] = variables["fleet_user"] = self._spec.user(machine)
@@ -246,7 +265,9 @@ class _Builder:
                 self._spec.file(path) for path in self._spec.defaults.ssh_keys
             ]
             variables["ansible_port"] = self._spec.defaults.ssh_port
-            variables["ansible_ssh_common_args"] = self._ssh_args(machine, instance)
+            variables["fleet_host_key_alias"] = reach.host_key_alias(self._spec, machine, instance)
+            options = reach.ssh_options(self._spec, machine, instance, over_mesh=over_mesh)
+            variables["ansible_ssh_common_args"] = " ".join(f"-o {shlex.quote(option)}" for option in options)
         groups = [
             "fleet",
             "enabled" if machine.enabled else "disabled",
@@ -261,7 +282,7 @@ class _Builder:
             groups.append("running")
         if state == MISSING:
             groups.append("missing")
-        if node_id:
+        if member or (node_id and machine.enabled):
             groups += _mesh_groups(member)
         return Host(tuple(dict.fromkeys(groups)), variables, machine.vars)
 
@@ -276,7 +297,7 @@ class _Builder:
                 "fleet_hourly_usd": self._usd(instance.price, instance.price.hourly),
                 "fleet_monthly_usd": self._usd(instance.price, instance.price.monthly),
                 "fleet_simulated": self._simulated(instance.provider),
-                "fleet_public_ip": _address(instance.public_ip) or _address(instance.public_ipv6),
+                "fleet_public_ip": reach.checked(instance.public_ip) or reach.checked(instance.public_ipv6),
                 "fleet_instance": _instance_facts(instance),
                 "fleet_stale": instance.provider in self._stale,
             }
@@ -292,10 +313,13 @@ class _Builder:
             variables: HostVars = {
                 "fleet_name": self._spec.fleet,
                 "fleet_state": "undeclared",
-                "fleet_mesh_ip": self._mesh_ip(member.node_id, member),
+                "fleet_mesh_ip": reach.mesh_address(self._spec, member.node_id, member),
                 "fleet_mesh_node_id": member.node_id,
-                "fleet_mesh_member": _member_facts(member),
+                "fleet_mesh_member": self._member_facts(member),
+                "fleet_stale": MESH in self._stale,
             }
+            if self._spec.mesh and self._spec.mesh.strict:
+                variables["ansible_connection"] = REFUSED
             yield group_name("mesh", member.node_id), Host(("mesh_undeclared",), variables)
 
     def _state(self, machine: MachineBase, instance: Instance | None) -> str:
@@ -310,16 +334,23 @@ class _Builder:
             return UNKNOWN
         return MISSING if machine.enabled else DISABLED
 
-    def _mesh_ip(self, node_id: str | None, member: Member | None) -> str | None:
-        for text in member.addresses if member else ():
-            if address := _address(text):
-                return address
-        if not node_id or not self._spec.mesh:
-            return None
-        try:
-            return str(rfc4193(self._spec.mesh.network, node_id).ip)
-        except ValueError:
-            return None
+    def _over_mesh(self, member: Member | None) -> bool:
+        """Whether Ansible reaches it by its address in the mesh."""
+        mesh = self._spec.mesh
+        return bool(mesh and mesh.connect == "mesh" and member and member.authorized and member.online)
+
+    def _member_facts(self, member: Member) -> MeshMember:
+        return {
+            "node_id": member.node_id,
+            "authorized": member.authorized,
+            "online": member.online,
+            "addresses": list(member.addresses),
+            "version": member.version,
+            "last_seen": member.last_seen,
+            "latency_ms": member.latency_ms,
+            "physical_address": member.physical_address,
+            "simulated": self._simulated_mesh,
+        }
 
     def _usd(self, price: Price, amount: Decimal | None) -> float | None:
         rate = Decimal(1) if price.currency == "USD" else self._spec.usd_per.get(price.currency)
@@ -327,29 +358,6 @@ class _Builder:
 
     def _simulated(self, provider: str) -> bool:
         return provider in self._listings and self._listings[provider].simulated
-
-    def _ssh_args(self, machine: MachineBase, instance: Instance | None) -> str:
-        """Options for ssh: check the host key, and against the fleet's own list wherever we vouch for the key."""
-        options = ["StrictHostKeyChecking=yes"]
-        if isinstance(machine, BaremetalMachine):
-            alias = (
-                known_hosts.alias(self._spec.fleet, machine.name, machine.provider)
-                if machine.host_keys
-                else ""
-            )
-        else:
-            alias = (
-                known_hosts.alias(self._spec.fleet, machine.name, instance.id) if instance else machine.name
-            )
-        if alias:
-            options = [
-                f"UserKnownHostsFile={self._known_hosts}",
-                *options,
-                f"HostKeyAlias={alias}",
-                "GlobalKnownHostsFile=/dev/null",
-                "UpdateHostKeys=no",
-            ]
-        return " ".join(f"-o {shlex.quote(option)}" for option in options)
 
 
 def _mesh_groups(member: Member | None) -> list[str]:
@@ -368,22 +376,6 @@ def _gpu(machine: MachineBase, instance: Instance | None) -> tuple[str | None, i
     return (instance.gpu_model, instance.gpu_count) if instance else (None, 0)
 
 
-def _public_ip(machine: MachineBase, instance: Instance | None) -> str | None:
-    if isinstance(machine, BaremetalMachine):
-        return machine.address
-    if instance is None:
-        return None
-    return _address(instance.public_ip) or _address(instance.public_ipv6)
-
-
-def _address(text: str | None) -> str | None:
-    """The text if it is an IP address: what ssh is given must not be an option or a command."""
-    try:
-        return str(ipaddress.ip_address(text)) if text else None
-    except ValueError:
-        return None
-
-
 def _instance_facts(instance: Instance) -> CloudInstance:
     return {
         "id": instance.id,
@@ -397,19 +389,6 @@ def _instance_facts(instance: Instance) -> CloudInstance:
         "public_ipv6": instance.public_ipv6,
         "private_ip": instance.private_ip,
         "labels": dict(instance.labels),
-    }
-
-
-def _member_facts(member: Member) -> MeshMember:
-    return {
-        "node_id": member.node_id,
-        "authorized": member.authorized,
-        "online": member.online,
-        "addresses": list(member.addresses),
-        "version": member.version,
-        "last_seen": member.last_seen,
-        "latency_ms": member.latency_ms,
-        "physical_address": member.physical_address,
     }
 
 

@@ -20,15 +20,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from .errors import FleetError, Unreachable, no_access
-from .live import MESH
-from .machines import Instance, Member
+from .machines import MESH, Instance, Member
 from .providers.base import Listing
 from .spec import FleetSpec, Model
 
 if TYPE_CHECKING:
     from .spec_file import Document
 
-VERSION = 2
+VERSION = 3
 """Of the stored form; one that differs is not read."""
 
 _ENVIRONMENT = re.compile(r"TOKEN|CREDENTIALS|PROJECT|ACCOUNT")
@@ -41,10 +40,12 @@ class Snapshot:
     Attributes:
         listings: by provider.
         members: of the mesh, or None.
+        simulated_mesh: the members were told by a sandbox.
     """
 
     listings: Mapping[str, Listing]
     members: tuple[Member, ...] | None = None
+    simulated_mesh: bool = False
 
     @property
     def sources(self) -> frozenset[str]:
@@ -54,7 +55,7 @@ class Snapshot:
     def only(self, source: str) -> Snapshot:
         """What one source answered."""
         if source == MESH:
-            return Snapshot({}, self.members)
+            return Snapshot({}, self.members, self.simulated_mesh)
         return Snapshot({name: listing for name, listing in self.listings.items() if name == source})
 
     def to_json(self) -> dict[str, Any]:
@@ -70,6 +71,7 @@ class Snapshot:
                 for name, listing in self.listings.items()
             },
             "members": None if self.members is None else [member.to_json() for member in self.members],
+            "simulated_mesh": self.simulated_mesh,
         }
 
     @classmethod
@@ -88,7 +90,9 @@ class Snapshot:
             }
             members = data["members"]
             return cls(
-                listings, None if members is None else tuple(Member.from_json(member) for member in members)
+                listings,
+                None if members is None else tuple(Member.from_json(member) for member in members),
+                bool(data["simulated_mesh"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
@@ -122,7 +126,7 @@ def settle(
         errors: by source, why it did not answer.
         old: by source, what it answered last time, where that is remembered.
     """
-    listings, members = dict(fresh.listings), fresh.members
+    listings, members, simulated = dict(fresh.listings), fresh.members, fresh.simulated_mesh
     stale, notes, failures = set(), [], []
     for source, error in sorted(errors.items()):
         policy = _policy(spec, source)
@@ -130,7 +134,8 @@ def settle(
         if policy == "stale" and source in old:
             stale.add(source)
             listings.update(old[source].listings)
-            members = old[source].members if source == MESH else members
+            if source == MESH:
+                members, simulated = old[source].members, old[source].simulated_mesh
             notes.append(f"{source}: {error} Going on with its last answer.")
         elif sick and policy == "fail":
             failures.append(f"{source}: {error}")
@@ -140,7 +145,7 @@ def settle(
             )
         else:
             notes.append(f"{source}: {error}")
-    return Outcome(Snapshot(listings, members), frozenset(stale), tuple(notes), tuple(failures))
+    return Outcome(Snapshot(listings, members, simulated), frozenset(stale), tuple(notes), tuple(failures))
 
 
 def _policy(spec: FleetSpec, source: str) -> str:

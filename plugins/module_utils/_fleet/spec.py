@@ -36,6 +36,9 @@ from .gpu import catalog
 MachineName = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")]
 """A host name every cloud accepts: RFC 1035 label, lower case."""
 
+DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")]
+"""One part of a DNS name, in the form that every resolver and every hosts file takes."""
+
 Tag = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 UserName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
 
@@ -67,6 +70,7 @@ _ADDRESS = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.:_%-]*[A-Za-z0-9])?$")
 _HOST_KEY = re.compile(
     r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) AAAA[A-Za-z0-9+/]+={0,2}( .*)?$"
 )
+_TAKEN_DOMAINS = frozenset({"local", "localhost"})
 _OUR_LABELS = "gpumesh-"
 _OUR_VARS = "fleet_"
 
@@ -96,12 +100,19 @@ def _network(value: str) -> str:
     return value
 
 
+def _node(value: str) -> str:
+    addresses.node_number(value)
+    return value
+
+
 WhenSick = Literal["fail", "stale", "partial"]
 _WHEN_SICK_DOC = (
     "What the inventory does when {who} answers with an error: fail, go on with what the cache knew (stale), "
     "or go on with what is declared (partial)."
 )
 Cidr = Annotated[str, AfterValidator(_network)]
+NodeId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{10}$"), AfterValidator(_node)]
+Addressing = Literal["rfc4193", "6plane", "managed"]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]\S*$")]
 
 
@@ -144,10 +155,35 @@ class Mesh(Model):
     controller: str = Field(
         description="Who controls it: central_v1, central_v2, or the name of the machine that runs the controller."
     )
-    domain: str = Field(default="zt", description="Suffix of the names of mesh members.")
+    domain: DnsLabel = Field(
+        default="zt", description="Last part of the names of mesh members, which are <machine>.<domain>."
+    )
+    addressing: Addressing = Field(
+        default="rfc4193",
+        description=(
+            "Which address of a member is its mesh address: one computed from its node id (rfc4193, 6plane), "
+            "or the first one its control plane assigned to it (managed)."
+        ),
+    )
+    connect: Literal["mesh", "public"] = Field(
+        default="mesh",
+        description="Where Ansible connects to a member that is online: its mesh address, or its public one.",
+    )
+    strict: bool = Field(
+        default=False, description="No connection is made to a member of the mesh that is not declared."
+    )
     token: SecretStr | None = Field(default=None, description="API token of ZeroTier Central.")
     endpoint: Url | None = Field(default=None, description="Base URL of the control plane's API.")
     when_sick: WhenSick = Field(default="fail", description=_WHEN_SICK_DOC.format(who="the control plane"))
+
+    @field_validator("domain")
+    @classmethod
+    def _free(cls, value: str) -> str:
+        if value in _TAKEN_DOMAINS:
+            raise ValueError(
+                f"'{value}' has a meaning of its own to resolvers; choose another one, such as 'zt'"
+            )
+        return value
 
 
 class Defaults(Model):
@@ -194,6 +230,10 @@ class MachineBase(Model):
     gpu: Gpu | None = Field(default=None, description="Its GPUs.")
     user: UserName | None = Field(
         default=None, description="Administrator account, instead of the fleet's default."
+    )
+    node_id: NodeId | None = Field(
+        default=None,
+        description="ZeroTier node id, 10 hexadecimal digits, where its identity is prepared beforehand.",
     )
     vars: dict[str, Any] = Field(default_factory=dict, description="Host variables of your own.")
 
@@ -300,13 +340,7 @@ class ExternalMachine(UnplacedMachine):
 
     provider: Literal["external"] = "external"
     enabled: bool = Field(default=True, description="It is a member of the mesh.")
-    node_id: str = Field(pattern=r"^[0-9a-f]{10}$", description="ZeroTier node id, 10 hexadecimal digits.")
-
-    @field_validator("node_id")
-    @classmethod
-    def _possible(cls, value: str) -> str:
-        addresses.node_number(value)
-        return value
+    node_id: NodeId = Field(description="ZeroTier node id, 10 hexadecimal digits.")
 
 
 class FleetFile(Model):
@@ -384,6 +418,12 @@ class FleetSpec(Model):
     def user(self, machine: MachineBase) -> str:
         """The administrator account of a machine."""
         return machine.user or self.defaults.user
+
+    def node_id(self, machine: MachineBase) -> str | None:
+        """The ZeroTier node a machine is, where that is known beforehand: its own word, or that of the network id it controls."""
+        if machine.node_id is None and self.mesh and self.mesh.controller == machine.name:
+            return addresses.controller(self.mesh.network)
+        return machine.node_id
 
     def ssh_sources(self, machine: MachineBase) -> tuple[str, ...]:
         """The networks that may reach a machine's SSH port."""

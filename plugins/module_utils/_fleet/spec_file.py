@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from . import spec_mesh
 from .errors import Problem, SpecError
-from .mesh import CONTROL_PLANES
 from .spec import RESERVED_NAMES, FleetFile, FleetSpec, MachineBase, ProviderSettings, did_you_mean
 from .spec_words import sentence
 from .spec_yaml import Flaw, Item, Path, read, written
@@ -331,27 +331,35 @@ class _Parser:
             self._add(
                 top, ("machines",), "it is missing: name your machines, or a folder of them as machines_dir"
             )
+        nodes = self._nodes(machines)
+        controller, network = (top.item.at(("mesh", key)) for key in ("controller", "network"))
+        if controller is None:
+            return
+        for field_path, machine, message in spec_mesh.problems(
+            controller.value, network.value if network else None, machines, self._lines, nodes
+        ):
+            if machine:
+                self._problem_of(machine, field_path, message)
+            else:
+                self._add(top, ("mesh", field_path), message)
+
+    def _nodes(self, machines: Mapping[str, MachineBase]) -> dict[str, str]:
+        """The machines by their ZeroTier nodes."""
         seen: dict[str, str] = {}
         for name, machine in machines.items():
-            node_id = getattr(machine, "node_id", None)
+            node_id = machine.node_id
+            if node_id is None:
+                continue
             if node_id in seen:
-                path, line = self._lines[name]
                 message = f"{node_id} is the node of {seen[node_id]} as well; a node is one machine"
-                self._problems.append(Problem(path, line, name, "node_id", message))
-            elif node_id:
+                self._problem_of(name, "node_id", message)
+            else:
                 seen[node_id] = name
-        controller = top.item.at(("mesh", "controller"))
-        where = controller.value if controller else None
-        if not isinstance(where, str) or where in CONTROL_PLANES:
-            return
-        if where not in self._lines:
-            choices = [*CONTROL_PLANES, *self._lines]
-            self._add(
-                top, ("mesh", "controller"), f"there is no machine '{where}'{did_you_mean(where, choices)}"
-            )
-        elif where in machines and machines[where].provider == "external":
-            message = f"'{where}' is external, so Ansible cannot reach a controller on it; name a machine that is not"
-            self._add(top, ("mesh", "controller"), message)
+        return seen
+
+    def _problem_of(self, machine: str, field_name: str, message: str) -> None:
+        path, line = self._lines[machine]
+        self._problems.append(Problem(path, line, machine, field_name, message))
 
 
 def _passed_through(part: _Part) -> frozenset[str]:

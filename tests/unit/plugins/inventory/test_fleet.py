@@ -22,9 +22,11 @@ from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.machines impo
     FLEET_LABEL,
     MACHINE_LABEL,
     Instance,
+    Member,
     State,
 )
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.base import Kind, Listing
+from ansible_collections.gpumesh.fleet.tests.little_mesh import NETWORK_ID, LittleMesh, connecting
 from pydantic import SecretStr
 
 FLEET = """\
@@ -319,6 +321,76 @@ def test_a_stale_answer_serves_when_the_cloud_is_sick(
     assert "Going on with its last answer" in said.warnings[0]
 
 
+@pytest.fixture
+def plane(monkeypatch: pytest.MonkeyPatch) -> LittleMesh:
+    plane = LittleMesh().put(
+        Member("8046d53400", "ore", True, online=True, physical_address=EVIL),
+        Member("bbbbbbbbbb", "intruder", True, online=True),
+    )
+    monkeypatch.setattr(plugin_file, "connect", connecting(plane))
+    return plane
+
+
+def meshed(mesh: str = "controller: central_v1", text: str = FLEET) -> str:
+    return text.replace("machines:", f"mesh: {{network: {NETWORK_ID}, {mesh}}}\nmachines:")
+
+
+def test_the_mesh_is_asked_once_and_its_members_are_hosts(
+    parse: Parse, plane: LittleMesh, said: Said
+) -> None:
+    inventory = parse(meshed())
+    groups = inventory.get_groups_dict()
+    assert (groups["mesh"], groups["mesh_online"], groups["mesh_undeclared"]) == (
+        ["ore"], ["ore"], ["mesh_bbbbbbbbbb"]
+    )  # fmt: skip
+    assert facts(inventory, "ore")["ansible_host"] == "fddb:4344:343b:14b9:399:9380:46d5:3400"
+    assert facts(inventory, "ore")["fleet_mesh"]["name"] == "ore.zt"
+    assert template(inventory, "ore", "fleet_mesh_member")["physical_address"] == EVIL
+    assert "ansible_connection" not in facts(inventory, "mesh_bbbbbbbbbb")
+    assert plane.calls == {"members": 1} and said.warnings == []
+
+
+def test_a_strict_mesh_refuses_whom_nobody_declared(parse: Parse, plane: LittleMesh) -> None:
+    inventory = parse(meshed("controller: central_v1, strict: true"))
+    assert facts(inventory, "mesh_bbbbbbbbbb")["ansible_connection"] == hosts.REFUSED
+    assert "ansible_connection" not in facts(inventory, "ore")
+
+
+def test_a_controller_that_does_not_exist_yet_is_one_warning(
+    parse: Parse, plane: LittleMesh, said: Said
+) -> None:
+    inventory = parse(meshed("controller: tin").replace("type: small}", "type: small, enabled: true}"))
+    assert facts(inventory, "ore")["fleet_mesh"]["members_known"] is False
+    assert facts(inventory, "tin")["fleet_mesh_node_id"] == NETWORK_ID[:10]
+    assert said.warnings == [
+        "fleet minerals: showing what is declared. mesh: the mesh's controller tin does not exist yet. Provision it first."
+    ]
+    assert not plane.calls
+
+
+def test_a_control_plane_that_is_sick_is_handled_as_declared(
+    parse: Parse, plane: LittleMesh, said: Said
+) -> None:
+    plane.fault = lambda _verb, _node: "slow"
+    with pytest.raises(AnsibleParserError, match="mesh: members db4344343b14b903: did not answer in time"):
+        parse(meshed())
+    assert set(parse(meshed("controller: central_v1, when_sick: partial")).hosts) == {"ore", "tin"}
+    assert len(said.warnings) == 1
+
+
+def test_the_members_are_remembered(parse: Parse, plane: LittleMesh, tmp_path: Path) -> None:
+    plane.simulated = True
+    text = meshed("controller: central_v1, when_sick: stale", cached(tmp_path))
+    parse(text)
+    plane.fault = lambda _verb, _node: "slow"
+    again = parse(text)
+    assert facts(again, "ore")["fleet_mesh_member"]["simulated"] is True
+    assert facts(again, "ore")["fleet_stale"] is False and plane.calls["members"] == 1
+    stale = parse(text, cache=False)
+    assert facts(stale, "ore")["fleet_stale"] is True and facts(stale, "tin")["fleet_stale"] is False
+    assert facts(stale, "ore")["fleet_mesh_member"]["simulated"] is True
+
+
 def test_a_damaged_cache_is_asked_anew(parse: Parse, cloud: Cloudy, tmp_path: Path) -> None:
     parse(cached(tmp_path))
     for file in (tmp_path / "cache").iterdir():
@@ -334,6 +406,7 @@ def test_every_variable_is_documented() -> None:
         *hosts.HostVars.__annotations__,
         *hosts.CloudInstance.__annotations__,
         *hosts.MeshMember.__annotations__,
+        *hosts.FleetMesh.__annotations__,
     ):
         assert f"C({name})" in text, name
     for group in hosts.ALWAYS:

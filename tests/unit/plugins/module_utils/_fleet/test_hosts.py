@@ -126,6 +126,7 @@ def test_the_account_and_the_keys_it_was_born_with_are_known_to_the_roles() -> N
     text = FLEET.replace("{user: admin,", "{user: admin, ssh_keys: [keys/me.pub],")
     its = build(instance(), text=text)
     assert its["cinnabar"].variables["fleet_user"] == "ore"
+    assert its["cinnabar"].variables["fleet_known_hosts"] == "/home/me/known_hosts"
     assert its["cinnabar"].variables["fleet_ssh_sources"] == ["0.0.0.0/0", "::/0"]
     assert [path.rpartition("/keys/")[2] for path in its["cinnabar"].variables["fleet_ssh_key_files"]] == [
         "me.pub"
@@ -288,16 +289,110 @@ def member(node_id: str = "aaaaaaaaaa", **changes: Any) -> Member:
     return Member(node_id, **{**fields, **changes})
 
 
+ORE_COMPUTED = "fddb:4344:343b:14b9:399:93aa:aaaa:aaaa"
+
+
+def meshed(mesh: str) -> str:
+    return FLEET.replace("controller: central_v1", f"controller: central_v1, {mesh}")
+
+
 def test_a_member_that_is_online_is_reached_over_the_mesh() -> None:
     found = build(instance(), members=(member(),))
     variables = found["cinnabar"].variables
     assert (variables["ansible_host"], variables["fleet_mesh_ip"], variables["fleet_public_ip"]) == (
-        "10.9.0.7",
-        "10.9.0.7",
+        ORE_COMPUTED,
+        ORE_COMPUTED,
         "203.0.113.5",
     )
     assert variables["fleet_mesh_node_id"] == "aaaaaaaaaa"
     assert {"mesh", "mesh_online"} <= set(found["cinnabar"].groups)
+
+
+@pytest.mark.parametrize(
+    ("addressing", "address"),
+    [("rfc4193", ORE_COMPUTED), ("6plane", "fce0:57fd:37aa:aaaa:aaaa::1"), ("managed", "10.9.0.7")],
+)
+def test_the_address_in_the_mesh_has_the_form_that_was_chosen(addressing: str, address: str) -> None:
+    found = build(instance(), members=(member(),), text=meshed(f"addressing: {addressing}"))
+    variables = found["cinnabar"].variables
+    assert variables["fleet_mesh_ip"] == variables["ansible_host"] == address
+    assert variables["fleet_mesh"]["addressing"] == addressing
+
+
+def test_a_member_without_an_address_is_reached_in_public() -> None:
+    for found in (
+        build(instance(), members=(member(no_auto_assign=True),)),
+        build(instance(), members=(member(addresses=()),), text=meshed("addressing: managed")),
+    ):
+        assert found["cinnabar"].variables["fleet_mesh_ip"] is None
+        assert found["cinnabar"].variables["ansible_host"] == "203.0.113.5"
+
+
+def test_the_public_address_may_be_preferred() -> None:
+    variables = build(instance(), members=(member(),), text=meshed("connect: public"))["cinnabar"].variables
+    assert (variables["ansible_host"], variables["fleet_mesh_ip"]) == ("203.0.113.5", ORE_COMPUTED)
+    assert (
+        "ansible_host" not in build(members=(member(),), text=meshed("connect: public"))["cinnabar"].variables
+    )
+
+
+def test_every_declared_machine_knows_its_mesh() -> None:
+    found = build(members=(member("bbbbbbbbbb", name="intruder"),))
+    for name in list(found)[:6]:
+        assert found[name].variables["fleet_mesh"] == {
+            "network": "db4344343b14b903",
+            "controller": "central_v1",
+            "domain": "zt",
+            "addressing": "rfc4193",
+            "name": f"{name}.zt",
+            "members_known": True,
+        }
+        assert set(found[name].variables["fleet_mesh"]) == set(hosts.FleetMesh.__annotations__)
+    assert "fleet_mesh" not in found["mesh_bbbbbbbbbb"].variables
+    assert not build(members=None)["cinnabar"].variables["fleet_mesh"]["members_known"]
+    text = FLEET.replace("mesh: {network: db4344343b14b903, controller: central_v1}\n", "")
+    assert not any("fleet_mesh" in host.variables for host in build(text=text).values())
+
+
+def test_the_controller_is_known_by_the_network_id() -> None:
+    text = FLEET.replace("central_v1", "cinnabar")
+    its = build(text=text)["cinnabar"]
+    assert (its.variables["fleet_mesh_node_id"], its.variables["fleet_mesh_ip"]) == (
+        "db4344343b", "fddb:4344:343b:14b9:399:93db:4344:343b"
+    )  # fmt: skip
+    assert "mesh" in its.groups
+    found = build(text=text, members=(member("aaaaaaaaaa"), member("db4344343b", name="")))
+    assert found["cinnabar"].variables["fleet_mesh_node_id"] == "db4344343b"
+    assert group(found, "mesh_undeclared") == ["mesh_aaaaaaaaaa"], "its name makes nobody the controller"
+
+
+def test_a_node_that_is_declared_is_the_machine_whatever_its_name() -> None:
+    text = FLEET.replace("user: ore", "user: ore, node_id: cccccccccc")
+    found = build(text=text, members=(member("aaaaaaaaaa"), member("cccccccccc", name="demo-box")))
+    assert found["cinnabar"].variables["fleet_mesh_node_id"] == "cccccccccc"
+    assert found["demo-box"].variables["fleet_mesh_member"] is None
+    assert group(found, "mesh_undeclared") == ["mesh_aaaaaaaaaa"]
+
+
+def test_a_node_of_a_machine_that_is_off_is_not_in_the_mesh_until_it_is_a_member() -> None:
+    text = FLEET.replace("enabled: false}", "enabled: false, node_id: cccccccccc}")
+    assert "mesh" not in build(text=text)["shed"].groups
+    found = build(text=text, members=(member("cccccccccc", authorized=False),))
+    assert {"mesh", "mesh_unauthorized"} <= set(found["shed"].groups)
+
+
+def test_what_a_sandbox_tells_of_a_member_is_called_simulated() -> None:
+    for simulated in (True, False):
+        its = build(members=(member(),), simulated_mesh=simulated)["cinnabar"].variables["fleet_mesh_member"]
+        assert its and its["simulated"] is simulated and set(its) == set(hosts.MeshMember.__annotations__)
+
+
+def test_an_old_answer_of_the_mesh_is_called_stale() -> None:
+    found = build(members=(member(), member("bbbbbbbbbb", name="x")), stale={"mesh"})
+    assert [name for name, host in found.items() if host.variables["fleet_stale"]] == [
+        "cinnabar",
+        "mesh_bbbbbbbbbb",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -314,7 +409,7 @@ def test_a_member_that_is_not_online_is_reached_in_public(change: dict[str, Any]
     assert {name for name in host.groups if name.startswith("mesh")} == groups
 
 
-def test_a_member_without_a_given_address_has_its_computed_one() -> None:
+def test_an_external_member_has_its_computed_address() -> None:
     found = build(members=(member("8046d53400", name="", addresses=("junk",)),))
     assert found["stibnite"].variables["fleet_mesh_ip"] == "fddb:4344:343b:14b9:399:9380:46d5:3400"
     assert "mesh_online" in found["stibnite"].groups
@@ -324,7 +419,13 @@ def test_a_member_without_a_given_address_has_its_computed_one() -> None:
 def test_a_member_nobody_declared() -> None:
     found = build(members=(member("bbbbbbbbbb", name="intruder"),))
     assert found["mesh_bbbbbbbbbb"].groups == ("mesh_undeclared",)
-    assert "ansible_host" not in found["mesh_bbbbbbbbbb"].variables
+    assert not {"ansible_host", "ansible_connection"} & set(found["mesh_bbbbbbbbbb"].variables)
+
+
+def test_strict_refuses_a_member_nobody_declared_and_nobody_else() -> None:
+    found = build(instance(), members=(member(), member("bbbbbbbbbb", name="x")), text=meshed("strict: true"))
+    told = {name: host.variables.get("ansible_connection") for name, host in found.items()}
+    assert {name: word for name, word in told.items() if word} == {"mesh_bbbbbbbbbb": "gpumesh.fleet.refused"}
 
 
 def test_a_member_does_not_become_a_machine_by_taking_its_name() -> None:

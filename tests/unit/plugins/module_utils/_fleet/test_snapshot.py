@@ -47,7 +47,9 @@ ORE = Instance(
     price=Price(Decimal("0.0100"), "EUR", "a book", Decimal(5)),
 )  # fmt: skip
 OLD = snapshot.Snapshot(
-    {"cloudy": Listing((ORE,), ("there",))}, (Member("8046d53400", addresses=("10.0.0.1",)),)
+    {"cloudy": Listing((ORE,), ("there",))},
+    (Member("8046d53400", addresses=("10.0.0.1",), tags=((1, 2),)),),
+    True,
 )
 FRESH = snapshot.Snapshot({"stormy": Listing(())}, ())
 REFUSED = errors.AuthError("the token is refused", code="unauthorized")
@@ -58,11 +60,11 @@ def test_a_snapshot_survives_the_cache() -> None:
     assert snapshot.Snapshot.from_json(json.loads(json.dumps(OLD.to_json()))) == OLD
     assert OLD.sources == {"cloudy", "mesh"}
     assert OLD.only("cloudy") == snapshot.Snapshot(OLD.listings)
-    assert OLD.only("mesh") == snapshot.Snapshot({}, OLD.members)
+    assert OLD.only("mesh") == snapshot.Snapshot({}, OLD.members, True)
 
 
 @pytest.mark.parametrize(
-    "change", [{"version": 0}, {"listings": None}, {"members": [{}]}, {"listings": {"x": {}}}]
+    "change", [{"version": 2}, {"listings": None}, {"members": [{}]}, {"listings": {"x": {}}}]
 )
 def test_another_form_is_not_read(change: dict[str, Any]) -> None:
     assert snapshot.Snapshot.from_json({**OLD.to_json(), **change}) is None
@@ -112,6 +114,7 @@ def test_stale_goes_on_with_the_last_answer(error: errors.FleetError) -> None:
     silent = snapshot.Snapshot(FRESH.listings)
     outcome = snapshot.settle(parse(fleet("stale")), silent, {"mesh": error}, {"mesh": OLD.only("mesh")})
     assert (outcome.stale, outcome.snapshot.members) == ({"mesh"}, OLD.members)
+    assert outcome.snapshot.simulated_mesh, "who told it then is told now"
 
 
 def test_stale_without_a_memory_fails_and_says_what_to_do() -> None:

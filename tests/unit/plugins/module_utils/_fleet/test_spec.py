@@ -245,6 +245,10 @@ def test_a_wrong_value_behind_a_merge_key_has_the_line_of_the_machine_or_the_anc
         ("{provider: baremetal, address: host, host_keys: [AAAA]}", "host_keys", "a host key is written as in"),
         ("{provider: external, node_id: 1234567890}", "node_id", "write '1234567890' in quotes"),
         ("{provider: external, node_id: ff46d53400}", "node_id", "does not begin with ff"),
+        ("{provider: cloudy, type: small, zone: here, node_id: '0000000000'}", "node_id", "is not all zero"),
+        ("{provider: cloudy, type: small, zone: here, node_id: 8046D53400}", "node_id", "in lower case"),
+        ("{provider: baremetal, address: a, node_id: fffffffff0}", "node_id", "does not begin with ff"),
+        ("{provider: external}", "node_id", "it is missing"),
         ("{provider: external, node_id: xyz}", "node_id", "'xyz' does not fit: it is 10 hexadecimal digits"),
         ("", "provider", "it is missing"),
         ("[a]", "", "a machine is a mapping"),
@@ -278,6 +282,16 @@ def test_a_mistake_in_a_machine(machine: str, field: str, message: str) -> None:
         ("controller: cinnabar", "controller: cinabar", 6, "mesh.controller", "there is no machine 'cinabar'; did you mean 'cinnabar'?"),
         ("controller: cinnabar", "controller: central_v3", 6, "mesh.controller", "did you mean 'central_v"),
         ("controller: cinnabar", "controller: stibnite", 6, "mesh.controller", "'stibnite' is external"),
+        ("tags: [controller, web_1], enabled: true", "tags: [controller, web_1]", 6, "mesh.controller", "'cinnabar' is not enabled, so nobody could admit members"),
+        ("enabled: true}", "enabled: true, node_id: 8046d53401}", 9, "node_id", "8046d53401 is not the controller of the mesh, whose network id begins with db4344343b"),
+        ("192.0.2.10,", "192.0.2.10, node_id: db4344343b,", 6, "mesh.controller", "the network belongs to the node db4344343b, which is 'demo-box'; name that machine"),
+        ("controller: cinnabar", "controller: central_v1, connect: no", 6, "mesh.connect", "no is read by YAML as a boolean"),
+        ("domain: zt", "addressing: rfc4192", 6, "mesh.addressing", "did you mean 'rfc4193'?"),
+        ("domain: zt", "adressing: managed", 6, "mesh.adressing", "unknown key; did you mean 'addressing'?"),
+        ("domain: zt", "strict: 'true'", 6, "mesh.strict", "'true' is text; write true or false"),
+        ("domain: zt", "domain: zt.example", 6, "mesh.domain", "'zt.example' does not fit: it begins with a letter"),
+        ("domain: zt", "domain: -zt", 6, "mesh.domain", "does not fit"),
+        ("domain: zt", "domain: local", 6, "mesh.domain", "'local' has a meaning of its own to resolvers"),
         ("db4344343b14b903", "db4344343b14b90", 6, "mesh.network", "it is 16 hexadecimal digits in lower case"),
         ("db4344343b14b903", "1234567890123456", 6, "mesh.network", "write '1234567890123456' in quotes"),
         ("user: admin", "user: no", 7, "defaults.user", "no is read by YAML as a boolean (false)"),
@@ -352,6 +366,40 @@ def test_how_a_problem_reads() -> None:
 def test_two_machines_cannot_be_one_node() -> None:
     problem = only_problem(GOOD + "  lazurite: {provider: external, node_id: 8046d53400}\n")
     assert (problem.machine, problem.field, problem.line) == ("lazurite", "node_id", 19)
+
+
+def test_two_machines_cannot_be_one_node_whoever_makes_them() -> None:
+    problem = only_problem(GOOD.replace("192.0.2.10,", "192.0.2.10, node_id: 8046d53400,"))
+    assert (problem.machine, problem.message) == (
+        "stibnite", "8046d53400 is the node of demo-box as well; a node is one machine"
+    )  # fmt: skip
+
+
+def test_the_mesh_has_defaults() -> None:
+    mesh = parse(GOOD).mesh
+    assert mesh and (mesh.addressing, mesh.connect, mesh.strict) == ("rfc4193", "mesh", False)
+    mesh = parse(GOOD.replace("domain: zt", "addressing: 6plane, connect: public, strict: true")).mesh
+    assert mesh and (mesh.addressing, mesh.connect, mesh.strict) == ("6plane", "public", True)
+
+
+def test_which_node_a_machine_is_may_be_known_beforehand() -> None:
+    its = parse(GOOD.replace("192.0.2.10,", "192.0.2.10, node_id: 1234abcdef,"))
+    nodes = {name: its.node_id(machine) for name, machine in its.machines.items()}
+    # A network id begins with the node id of its controller.
+    assert nodes == {
+        "cinnabar": "db4344343b", "galena": None, "demo-box": "1234abcdef", "stibnite": "8046d53400",
+    }  # fmt: skip
+    its = parse(GOOD.replace("controller: cinnabar", "controller: central_v1"))
+    assert its.node_id(its.machines["cinnabar"]) is None
+
+
+def test_the_controller_may_say_its_node_id() -> None:
+    assert parse(GOOD.replace("enabled: true}", "enabled: true, node_id: db4344343b}")).mesh
+
+
+def test_a_controller_that_is_wrong_itself_is_told_once() -> None:
+    problem = only_problem(GOOD.replace("zone: here, tags", "zone: 5, tags"))
+    assert (problem.machine, problem.field) == ("cinnabar", "zone")
 
 
 def test_a_required_value_from_an_environment_that_lacks_it() -> None:

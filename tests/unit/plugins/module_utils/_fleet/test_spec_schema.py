@@ -59,6 +59,7 @@ def broken(machine: dict[str, Any] | None = None, **top: Any) -> dict[str, Any]:
         broken({"provider": "baremetal", "address": "a", "type": "x"}),
         broken({"provider": "external", "node_id": "8046"}),
         broken({"provider": "external", "node_id": 1234567890}),
+        broken({"provider": "baremetal", "address": "a", "node_id": "8046D53400"}),
         broken({"provider": "clowdy"}),
         broken({"type": "cx23", "location": "fsn1"}),
         broken({"provider": "baremetal", "address": "a", "enabled": "yes"}),
@@ -73,6 +74,10 @@ def broken(machine: dict[str, Any] | None = None, **top: Any) -> dict[str, Any]:
         broken(None, providers={"hetzner": {"tokn": "x"}}),
         broken(None, providers={"clowdy": {}}),
         broken(None, mesh={"network": "x", "controller": "central_v1"}),
+        *(
+            broken(None, mesh={"network": "db4344343b14b903", "controller": "cinnabar", **wrong})
+            for wrong in ({"addressing": "dhcp"}, {"connect": "never"}, {"strict": "yes"}, {"domain": "a.b"})
+        ),
     ],
 )
 def test_a_broken_fleet_is_not_valid(fleet: dict[str, Any], tmp_path: Path) -> None:
