@@ -110,6 +110,7 @@ class LittleCloud:
     doors: dict[str, str] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     says: tuple[str, ...] = ()
+    given: dict[str, FirstBoot] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
@@ -215,6 +216,7 @@ class LittleCloud:
             if self._key(machine.name, zone) in self.objects:
                 raise errors.Conflict("the name is taken", machine=machine.name)
             assert isinstance(machine, LittleMachine)
+            self.given[machine.name] = boot
             made = self.put(
                 machine.name,
                 zone,

@@ -112,6 +112,28 @@ options:
     type: str
     choices: [announce, commit]
     default: commit
+  mesh_identities:
+    description:
+      - By machine, the text of the C(identity.secret) of the ZeroTier node it is to be from its first boot on.
+      - Only machines that this run creates are given theirs, through user data, so it is good for the first contact only; the role
+        P(gpumesh.fleet.zerotier#role) replaces it. Make it with M(gpumesh.fleet.zerotier_identity), and admit its node with
+        M(gpumesh.fleet.mesh) beforehand.
+    type: dict
+  mesh_repository:
+    description: Where such a machine gets ZeroTier's package from at its first boot. Required with O(mesh_identities).
+    type: dict
+    suboptions:
+      url:
+        description: The folder that has a repository for each release, such as V(https://download.zerotier.com/debian).
+        type: str
+        required: true
+      key:
+        description: The public key that signs them, ASCII-armoured. Compare its fingerprint before you trust it.
+        type: str
+        required: true
+      version:
+        description: The version of C(zerotier-one), such as V(1.14.2). Without it, the newest.
+        type: str
   credentials:
     description:
       - Settings by provider that take the place of those in the fleet file, such as C(token) and C(endpoint).
@@ -139,6 +161,18 @@ EXAMPLES = r"""
     fleet_file: fleet.yml
     state: applied
     approved_digest: "{{ plan.digest }}"
+
+- name: Create a machine that is in the mesh before anybody has connected to it
+  gpumesh.fleet.fleet:
+    fleet_file: fleet.yml
+    state: applied
+    only: [galena]
+    approved_digest: "{{ plan.digest }}"
+    mesh_identities:
+      galena: "{{ lookup('ansible.builtin.file', 'galena.identity.secret') }}"
+    mesh_repository:
+      url: https://download.zerotier.com/debian
+      key: "{{ lookup('ansible.builtin.file', 'zerotier.asc') }}"
 
 - name: Delete two machines, though they are enabled
   gpumesh.fleet.fleet:
@@ -403,6 +437,8 @@ PYDANTIC_PROBLEM: str | None = None
 try:
     from ..module_utils._fleet import key_change, provision
     from ..module_utils._fleet.clock import SystemClock
+    from ..module_utils._fleet.mesh import identity
+    from ..module_utils._fleet.mesh_birth import Repository
     from ..module_utils._fleet.providers import KINDS
 except ImportError:
     PYDANTIC_PROBLEM = traceback.format_exc()
@@ -424,6 +460,15 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "choices": ["announce", "commit"],
         "default": "commit",
         "no_log": False,
+    },
+    "mesh_identities": {"type": "dict", "no_log": True},
+    "mesh_repository": {
+        "type": "dict",
+        "options": {
+            "url": {"type": "str", "required": True},
+            "key": {"type": "str", "required": True, "no_log": False},
+            "version": {"type": "str"},
+        },
     },
     "credentials": {"type": "dict", "no_log": True},
 }
@@ -447,6 +492,10 @@ def request_of(params: dict[str, Any], *, carry_out: bool) -> provision.Request:
         key_timeout=params["host_key_timeout"],
         known_hosts=params["known_hosts"],
         credentials=params["credentials"] or {},
+        identities={
+            machine: identity.parse(str(text)) for machine, text in (params["mesh_identities"] or {}).items()
+        },
+        repository=Repository(**params["mesh_repository"]) if params["mesh_repository"] else None,
     )
 
 

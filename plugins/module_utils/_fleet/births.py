@@ -16,6 +16,7 @@ import yaml
 
 from .errors import InvalidRequest
 from .firstboot import FirstBoot, HostKey, new_host_key
+from .mesh_birth import MeshBirth
 from .providers.base import Kind
 from .spec import CloudMachine, FleetSpec
 
@@ -29,9 +30,13 @@ def first_boots(
     kinds: Mapping[str, Kind],
     machines: Iterable[CloudMachine],
     *,
+    mesh: Mapping[str, MeshBirth] | None = None,
     new_key: Callable[[], HostKey] = new_host_key,
 ) -> dict[str, FirstBoot]:
     """What each of these machines is given.
+
+    Args:
+        mesh: by machine, what makes it a member of the mesh from its first boot on; of others than these it is not used.
 
     Raises:
         InvalidRequest: a file is missing or is not what it should be.
@@ -44,6 +49,7 @@ def first_boots(
             authorized_keys=keys,
             host_key=new_key() if kinds[machine.provider].plants_host_key else None,
             user_data=_user_data(spec, machine),
+            mesh=(mesh or {}).get(machine.name),
         )
         for machine in wanted
     }

@@ -14,8 +14,12 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import yaml
+
+if TYPE_CHECKING:
+    from .mesh_birth import MeshBirth
 
 HOST_KEY_LABEL = "gpumesh-hostkey"
 """The label that carries a machine's public Ed25519 host key."""
@@ -47,12 +51,14 @@ class FirstBoot:
         authorized_keys: public SSH keys that may log in as that user.
         host_key: the one-time host key, for clouds that have no channel of their own.
         user_data: the user's own cloud-config, merged under ours.
+        mesh: what makes it a member of the mesh from its first boot on.
     """
 
     user: str
     authorized_keys: tuple[str, ...]
     host_key: HostKey | None = None
     user_data: str | None = None
+    mesh: MeshBirth | None = None
 
     def cloud_config(self) -> str:
         """The user data for an image with cloud-init."""
@@ -79,6 +85,8 @@ class FirstBoot:
                     "ed25519_public": self.host_key.public,
                 },
             }
+        if self.mesh:
+            config = self.mesh.add_to(config)
         return "#cloud-config\n" + yaml.safe_dump(config, sort_keys=False, width=4096)
 
 

@@ -19,9 +19,11 @@ from .apply import Outcome, apply, would
 from .changes import Plan, Verb
 from .clock import Clock
 from .errors import FleetError
-from .firstboot import HostKey
+from .firstboot import FirstBoot, HostKey, new_host_key
 from .live import Live
 from .machines import Instance, State
+from .mesh.identity import Identity
+from .mesh_birth import Repository, mesh_births
 from .prices import Total
 from .providers.base import Kind
 from .quotes import LiveQuotes
@@ -40,6 +42,8 @@ class Request:
         key_timeout: seconds to wait for the host keys of machines that have just been started.
         known_hosts: file to use instead of the fleet's own.
         credentials: by provider, settings that take the place of those in the fleet file.
+        identities: by machine, the ZeroTier identity it is to have from its first boot on, where it is created in this run.
+        repository: where ZeroTier's package comes from; needed with `identities`.
     """
 
     fleet_file: str
@@ -53,6 +57,8 @@ class Request:
     key_timeout: float = 120.0
     known_hosts: str | None = None
     credentials: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    identities: Mapping[str, Identity] = field(default_factory=dict)
+    repository: Repository | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +170,7 @@ def run(request: Request, kinds: Mapping[str, Kind], environ: Mapping[str, str],
     simulated = tuple(sorted(name for name, listing in seen.listings.items() if listing.simulated))
     path = request.known_hosts or spec.known_hosts
     if not request.carry_out:
-        refusal, keys_change = _refusal(made, spec, kinds, path), False
+        refusal, keys_change = _refusal(request, made, spec, kinds, path), False
         with contextlib.suppress(FleetError):  # Said in the refusal.
             keys_change = host_keys.foreseen(spec, _staying(made, seen), path, _complete(seen))
         machines = _machines(spec, seen.instances)
@@ -176,7 +182,7 @@ def run(request: Request, kinds: Mapping[str, Kind], environ: Mapping[str, str],
 
     made.check_budget(spec.budget)
     made.check_approval(approve=request.approve, approved_digest=request.approved_digest)
-    boots = births.first_boots(spec, kinds, _new(made, spec))
+    boots = _boots(request, spec, kinds, made)
     known_hosts.probe(path)
     outcomes, let_in = apply(made, spec, seen.providers, boots, clock, wait_timeout=request.wait_timeout)
     instances = _afterwards(seen, outcomes)
@@ -216,11 +222,26 @@ def secrets(fleet_file: str, kinds: Mapping[str, Kind], environ: Mapping[str, st
                 yield value.get_secret_value()
 
 
-def _refusal(made: Plan, spec: FleetSpec, kinds: Mapping[str, Kind], path: str) -> str | None:
+def _boots(
+    request: Request,
+    spec: FleetSpec,
+    kinds: Mapping[str, Kind],
+    made: Plan,
+    new_key: Callable[[], HostKey] = new_host_key,
+) -> dict[str, FirstBoot]:
+    """What each machine that is to be created is given."""
+    new = _new(made, spec)
+    mesh = mesh_births(spec, new, request.identities, request.repository)
+    return births.first_boots(spec, kinds, new, mesh=mesh, new_key=new_key)
+
+
+def _refusal(
+    request: Request, made: Plan, spec: FleetSpec, kinds: Mapping[str, Kind], path: str
+) -> str | None:
     """What an apply would refuse, whoever approves."""
     checks: tuple[Callable[[], object], ...] = (
         lambda: made.check_budget(spec.budget),
-        lambda: births.first_boots(spec, kinds, _new(made, spec), new_key=lambda: HostKey("", "")),
+        lambda: _boots(request, spec, kinds, made, new_key=lambda: HostKey("", "")),
         lambda: known_hosts.probe(path, write=False),
     )
     said = []

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -21,6 +21,7 @@ from ansible_collections.gpumesh.fleet.tests.module_runner import patch_module_a
 Run = Callable[..., dict[str, Any]]
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKqGIzk1cB8bGPW9Jr2HZkTLvfrZJm5zTjvb5fGqzQ4F somebody"
 SECRET = "sesame-0123456789"
+IDENTITIES = Path(__file__).parents[3] / "fixtures/zerotier/identities"
 
 
 @pytest.fixture
@@ -51,7 +52,9 @@ def run(tmp_path: Path, iron: LittleCloud, capsys: pytest.CaptureFixture[str]) -
     path = tmp_path / "fleet.yml"
     path.write_text(yaml.safe_dump(content))
 
-    def run(*, check: bool = False, diff: bool = False, **options: Any) -> dict[str, Any]:
+    def run(*, check: bool = False, diff: bool = False, mesh: Any = None, **options: Any) -> dict[str, Any]:
+        if mesh:
+            path.write_text(yaml.safe_dump({**content, "mesh": mesh}))
         arguments = {"fleet_file": str(path), **options, "_ansible_check_mode": check, "_ansible_diff": diff}
         with patch_module_args(arguments), pytest.raises(SystemExit):
             module.main()
@@ -173,3 +176,35 @@ def test_no_secret_comes_out(
     result = run(state="applied", approve=True, credentials={"iron": {"token": "option-secret-77"}})
     assert result["failed"] is True
     assert SECRET not in json.dumps(result) and "option-secret-77" not in json.dumps(result)
+
+
+class TestBirthIntoTheMesh:
+    MESH: ClassVar = {"network": "db4344343b14b903", "controller": "central_v1"}
+    REPOSITORY: ClassVar = {
+        "url": "https://packages.example.com/debian",
+        "key": "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n-----END PGP PUBLIC KEY BLOCK-----\n",
+    }
+
+    def test_a_new_machine_is_given_its_identity(self, run: Run, iron: LittleCloud) -> None:
+        text = (IDENTITIES / "node.secret").read_text()
+        result = run(
+            state="applied", approve=True, mesh=self.MESH, mesh_repository=self.REPOSITORY, mesh_identities={"ore": text}
+        )  # fmt: skip
+        assert not result.get("failed"), result
+        birth = iron.given["ore"].mesh
+        assert birth and birth.identity.node_id == "a0c848c379" and birth.suite == "trixie"
+        assert text.strip().rpartition(":")[2] not in json.dumps(result)
+
+    @pytest.mark.parametrize(
+        ("given", "says"),
+        [
+            ({"mesh_identities": {"ore": "a0c848c379:0:12"}}, "in no form of ZeroTier's"),
+            ({"mesh_identities": {"ore": (IDENTITIES / "node.secret").read_text()}}, "no repository of ZeroTier's"),
+        ],
+    )  # fmt: skip
+    def test_what_cannot_be_is_refused_before_anything_is_bought(
+        self, run: Run, iron: LittleCloud, given: dict[str, Any], says: str
+    ) -> None:
+        result = run(state="applied", approve=True, mesh=self.MESH, **given)
+        assert result["failed"] and says in result["msg"]
+        assert not iron.truth()
