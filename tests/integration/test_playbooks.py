@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
 from ansible_collections.gpumesh.fleet.tests.fleets import gcp, hetzner, run_module, write_fleet
 
@@ -150,3 +151,52 @@ def test_a_fleet_file_with_a_mistake_is_told_and_nothing_runs(tmp_path: Path, sa
     assert done.returncode != 0
     assert "No fleet file was read" in done.stdout
     assert existing(sandbox) == []
+
+
+def meshed(sandbox: Sandbox) -> dict[str, Any]:
+    return {
+        "network": "db4344343b14b903",
+        "controller": "central_v1",
+        "endpoint": sandbox.zerotier,
+        "token": sandbox.zerotier_token,
+    }
+
+
+def members(sandbox: Sandbox) -> dict[str, dict[str, Any]]:
+    """What Central has, by the name each member was given."""
+    answer = requests.get(
+        f"{sandbox.zerotier}/network/db4344343b14b903/member",
+        headers={"Authorization": f"token {sandbox.zerotier_token}"},
+        timeout=30,
+    )
+    return {member["name"]: member for member in answer.json()}
+
+
+ZEROTIER_KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n-----END PGP PUBLIC KEY BLOCK-----\n"
+
+
+def test_a_machine_is_admitted_to_the_mesh_before_it_exists(tmp_path: Path, sandbox: Sandbox) -> None:
+    write_fleet(tmp_path, sandbox, {"ore": hetzner(mesh_birth=True), "tin": hetzner()}, mesh=meshed(sandbox))
+    (tmp_path / "zerotier.asc").write_text(ZEROTIER_KEY)
+    # Nobody answers SSH at a virtual machine, which is how far this goes.
+    options = ("-e", f"mesh_birth_key_file={tmp_path}/zerotier.asc", "-e", "first_contact_timeout=1")
+    done = play(tmp_path, "playbooks/provision.yml", *YES, *options, "-vvv")
+    assert existing(sandbox) == ["ore", "tin"], done.stdout
+    found = members(sandbox)
+    assert list(found) == ["ore"] and found["ore"]["config"]["authorized"] is True
+    folder = tmp_path / "known_hosts.births" / "ore"
+    secret = (folder / "identity.secret").read_text()
+    assert found["ore"]["nodeId"] == secret[:10] and folder.stat().st_mode & 0o077 == 0
+    assert secret.strip().rpartition(":")[2] not in done.stdout + done.stderr
+    # It goes with the machine.
+    assert play(tmp_path, "playbooks/retire.yml", *YES, "-e", "retire=ore").returncode == 0
+    assert existing(sandbox) == ["tin"] and members(sandbox) == {}
+
+
+def test_a_birth_into_the_mesh_without_a_key_for_its_packages_buys_nothing(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
+    write_fleet(tmp_path, sandbox, {"ore": hetzner(mesh_birth=True)}, mesh=meshed(sandbox))
+    done = play(tmp_path, "playbooks/provision.yml", *YES)
+    assert done.returncode != 0 and "mesh_birth_key_file" in done.stdout
+    assert existing(sandbox) == [] and members(sandbox) == {}

@@ -22,7 +22,7 @@ from . import reach
 from .machines import MESH, Instance, Member, State
 from .prices import Price
 from .providers.base import Listing
-from .spec import RESERVED_NAMES, BaremetalMachine, ExternalMachine, FleetSpec, MachineBase
+from .spec import RESERVED_NAMES, BaremetalMachine, CloudMachine, ExternalMachine, FleetSpec, MachineBase
 
 ALWAYS = (
     "fleet",
@@ -255,7 +255,7 @@ class _Builder:
                 "name": f"{machine.name}.{mesh.domain}",
                 "members_known": self._members_known,
             }
-        over_mesh = self._over_mesh(member) and mesh_ip is not None
+        over_mesh = self._over_mesh(machine, member) and mesh_ip is not None
         if address := (mesh_ip if over_mesh else public_ip):
             variables["ansible_host"] = address
         if not isinstance(machine, ExternalMachine):
@@ -334,10 +334,15 @@ class _Builder:
             return UNKNOWN
         return MISSING if machine.enabled else DISABLED
 
-    def _over_mesh(self, member: Member | None) -> bool:
+    def _over_mesh(self, machine: MachineBase, member: Member | None) -> bool:
         """Whether Ansible reaches it by its address in the mesh."""
         mesh = self._spec.mesh
-        return bool(mesh and mesh.connect == "mesh" and member and member.authorized and member.online)
+        if not (mesh and mesh.connect == "mesh" and member and member.authorized):
+            return False
+        # Where no public SSH is open there is no other way, and one that has just been made is about to come.
+        return bool(member.online) or (
+            isinstance(machine, CloudMachine) and not self._spec.ssh_sources(machine)
+        )
 
     def _member_facts(self, member: Member) -> MeshMember:
         return {

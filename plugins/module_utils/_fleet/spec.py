@@ -28,6 +28,7 @@ from pydantic import (
     SecretStr,
     StringConstraints,
     field_validator,
+    model_validator,
 )
 
 from . import addresses
@@ -281,6 +282,20 @@ class CloudMachine(MachineBase):
     user_data: str | None = Field(
         default=None, description="File of cloud-config to merge with ours, relative to the fleet file."
     )
+    mesh_birth: bool = Field(
+        default=False,
+        description="It is in the mesh from its first boot on, by a one-time identity in its user data.",
+    )
+
+    @model_validator(mode="after")
+    def _one_identity(self) -> CloudMachine:
+        if self.mesh_birth and self.node_id:
+            raise WrongField(
+                "mesh_birth",
+                "the identity it is born with is replaced at first contact, so its node_id cannot be known beforehand; "
+                "declare one of the two",
+            )
+        return self
 
     @field_validator("labels")
     @classmethod

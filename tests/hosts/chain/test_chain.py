@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import subprocess
@@ -98,7 +99,7 @@ def test_known_hosts_has_just_the_keys_the_machines_show() -> None:
 
 def test_every_layer_left_its_facts(machine: Host) -> None:
     facts = json.loads(machine.check_output("sudo cat /etc/ansible/facts.d/gpumesh.fact"))
-    assert {"base", "docker"} <= set(facts["layers"])
+    assert {"base", "docker", "zerotier", "mesh_ssh"} <= set(facts["layers"])
 
 
 def test_ssh_takes_keys_and_nothing_else(machine: Host) -> None:
@@ -110,3 +111,53 @@ def test_ssh_takes_keys_and_nothing_else(machine: Host) -> None:
 def test_docker_runs_a_container(machine: Host) -> None:
     machine.check_output("sudo sh -c 'tar -C / -c bin/busybox | docker import - chain-test'")
     assert machine.check_output("sudo docker run --rm --network none chain-test /bin/busybox echo up") == "up"
+
+
+def test_both_machines_are_in_the_mesh_and_reached_through_it() -> None:
+    found = inventory()
+    assert sorted(found["mesh_online"]["hosts"]) == [*ENABLED, "operator"]
+    for name in ENABLED:
+        its = found["_meta"]["hostvars"][name]
+        network, node = its["fleet_mesh"]["network"], its["fleet_mesh_node_id"]
+        address = ipaddress.IPv6Address(bytes.fromhex(f"fd{network}9993{node}"))
+        assert its["ansible_host"] == its["fleet_mesh_ip"] == str(address)
+        assert its["fleet_mesh_ip"] != its["fleet_public_ip"]
+    assert found["_meta"]["hostvars"]["onyx"]["fleet_mesh_node_id"] == "9481388703"
+
+
+def test_a_laptop_that_was_never_on_is_admitted_already() -> None:
+    found = inventory()
+    member = found["_meta"]["hostvars"]["laptop"]["fleet_mesh_member"]
+    assert member["authorized"] and not member["online"]
+    assert not found.get("mesh_undeclared", {}).get("hosts")
+
+
+def test_a_machine_has_its_address_on_an_interface_of_its_own(machine: Host) -> None:
+    its = inventory()["_meta"]["hostvars"][machine.backend.host]
+    [interface] = [name for name in machine.interface.names() if name.partition("@")[0].startswith("zt")]
+    assert its["fleet_mesh_ip"] in machine.interface(interface.partition("@")[0]).addresses
+
+
+@pytest.mark.parametrize("name", ENABLED)
+def test_ssh_by_name_needs_no_question(name: str) -> None:
+    """As a user who has never been there: no known_hosts but the fleet's, and strict."""
+    done = subprocess.run(
+        ["ssh", "-F", str(STATE / "ssh/config"), "-o", "BatchMode=yes", f"{name}.zt", "hostname"],
+        check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.strip()) == (0, name), done.stderr
+    effective = subprocess.run(
+        ["ssh", "-G", "-F", str(STATE / "ssh/config"), f"{name}.zt"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert "stricthostkeychecking true" in effective
+
+
+def test_the_machines_know_each_other_by_name_and_host_key() -> None:
+    onyx = testinfra.get_host(f"ansible://onyx?ansible_inventory={FLEET}")
+    assert "ping statistics" in onyx.check_output("ping -c 1 -W 5 opal.zt")
+    # It has no key of opal's accounts, and is told so by the opal it expected. Testinfra takes ssh's own status for its own.
+    refused = onyx.run("ssh -o BatchMode=yes admin@opal.zt true || true")
+    assert "Permission denied" in refused.stderr and "verification failed" not in refused.stderr

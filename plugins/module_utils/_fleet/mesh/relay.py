@@ -122,8 +122,8 @@ class _Carrier(HTTPAdapter):
 class RelayAdapter(RetryAdapter, _Carrier):
     """Carries HTTP requests to 127.0.0.1 of another machine, with the retries of every other adapter here.
 
-    Only the port of a request's URL counts; its host is that machine, by way of ssh. Use it as a context manager, or
-    call :meth:`close`; a program that ends does so itself.
+    Only the port of a request's URL counts, and without one the daemon's own; its host is that machine, by way of ssh. Use
+    it as a context manager, or call :meth:`close`; a program that ends does so itself.
 
     Args:
         target: the machine.
@@ -166,7 +166,7 @@ def _as_data(request: requests.PreparedRequest, patience: float) -> dict[str, An
     return {
         "method": request.method,
         "path": request.path_url,
-        "port": parts.port or 80,
+        "port": parts.port,
         "headers": {str(name): str(text) for name, text in request.headers.items()},
         "body": body.decode() if isinstance(body, bytes) else body,
         "timeout": patience,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import sys
 import threading
@@ -45,8 +46,9 @@ _PASSED_ON = ("content-type", "accept", "user-agent")
 class Relay:
     """Answers requests, many at once."""
 
-    def __init__(self, token: str, out: BinaryIO) -> None:
+    def __init__(self, token: str, out: BinaryIO, port: int = 9993) -> None:
         self._token = token
+        self._port = port
         self._out = out
         self._lock = threading.Lock()
         self._slots = threading.Semaphore(_AT_ONCE)
@@ -83,7 +85,8 @@ class Relay:
         headers = {name: text for name, text in request["headers"].items() if name.lower() in _PASSED_ON}
         headers["X-ZT1-Auth"] = self._token
         body = request["body"]
-        connection = http.client.HTTPConnection("127.0.0.1", request["port"], timeout=request["timeout"])
+        port = request["port"] or self._port
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=request["timeout"])
         try:
             connection.request(request["method"], request["path"], body and body.encode(), headers)
             response = connection.getresponse()
@@ -96,6 +99,15 @@ class Relay:
             }
         finally:
             connection.close()
+
+
+def port_beside(token_file: str) -> int:
+    """The port the daemon listens on, by the file it keeps in the same folder; the usual one where there is none."""
+    try:
+        with open(os.path.join(os.path.dirname(token_file), "zerotier-one.port"), encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 9993
 
 
 def main() -> None:
@@ -114,7 +126,7 @@ def main() -> None:
     if not token:
         Relay("", out).say(failed=NOT_READABLE)
         return
-    relay = Relay(token, out)
+    relay = Relay(token, out, port_beside(settings["token_file"]))
     relay.say(ready=True)
     relay.serve(lines)
 

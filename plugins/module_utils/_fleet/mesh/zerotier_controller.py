@@ -339,7 +339,8 @@ def open_relayed(
     except ImportError as exc:
         raise missing_library(SERVICE, exc) from exc
     rest = Rest(
-        endpoint=(endpoint or ENDPOINT).rstrip("/"),
+        # Without a port: the daemon's own, which it has left in a file there.
+        endpoint=(endpoint or "http://127.0.0.1").rstrip("/"),
         headers={},
         adapter=RelayAdapter(target, clock, policy(deadline=_DEADLINE)),
         service=f"{SERVICE} on {target.label}",

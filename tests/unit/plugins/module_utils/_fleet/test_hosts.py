@@ -409,6 +409,34 @@ def test_a_member_that_is_not_online_is_reached_in_public(change: dict[str, Any]
     assert {name for name in host.groups if name.startswith("mesh")} == groups
 
 
+def test_where_no_public_ssh_is_open_a_member_is_reached_over_the_mesh_before_it_is_online() -> None:
+    closed = meshed("domain: zt").replace("defaults: {", "defaults: {ssh_sources: [], ", 1)
+    assert closed != meshed("domain: zt")
+    for seen, address in (({"online": None}, ORE_COMPUTED), ({"authorized": False}, "203.0.113.5")):
+        found = build(instance(), members=(member(**seen),), text=closed)
+        assert found["cinnabar"].variables["ansible_host"] == address
+
+
+def test_the_name_that_host_keys_are_filed_under_is_told_where_there_are_any() -> None:
+    found = build(instance())
+    told = {name: host.variables.get("fleet_host_key_alias") for name, host in found.items()}
+    assert told["cinnabar"] == "gpumesh-minerals-cinnabar-17" and told["galena"] is None
+    assert told["sure-box"] == "gpumesh-minerals-sure-box-baremetal" and told["demo-box"] is None
+
+
+def test_bare_metal_whose_key_the_user_knows_keeps_its_name_for_it_over_the_mesh() -> None:
+    seen = (member("bbbbbbbbbb", name="demo-box"), member("cccccccccc", name="sure-box"))
+    over = build(members=seen)["demo-box"].variables["ansible_ssh_common_args"]
+    assert "HostKeyAlias=[box.example]:2222" in over and "StrictHostKeyChecking=yes" in over
+    assert "HostKeyAlias" not in build()["demo-box"].variables["ansible_ssh_common_args"]
+
+
+def test_an_address_with_a_scope_is_none() -> None:
+    """Behind the percent sign Python takes anything, line ends included."""
+    found = build(instance(public_ip="fe80::1%x\nHost *"))
+    assert "ansible_host" not in found["cinnabar"].variables
+
+
 def test_an_external_member_has_its_computed_address() -> None:
     found = build(members=(member("8046d53400", name="", addresses=("junk",)),))
     assert found["stibnite"].variables["fleet_mesh_ip"] == "fddb:4344:343b:14b9:399:9380:46d5:3400"

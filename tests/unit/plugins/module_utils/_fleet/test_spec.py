@@ -286,6 +286,7 @@ def test_a_mistake_in_a_machine(machine: str, field: str, message: str) -> None:
         ("enabled: true}", "enabled: true, node_id: 8046d53401}", 9, "node_id", "8046d53401 is not the controller of the mesh, whose network id begins with db4344343b"),
         ("192.0.2.10,", "192.0.2.10, node_id: db4344343b,", 6, "mesh.controller", "the network belongs to the node db4344343b, which is 'demo-box'; name that machine"),
         ("controller: cinnabar", "controller: central_v1, connect: no", 6, "mesh.connect", "no is read by YAML as a boolean"),
+        ("enabled: true}", "enabled: true, mesh_birth: true, node_id: db4344343b}", 9, "mesh_birth", "is replaced at first contact"),
         ("domain: zt", "addressing: rfc4192", 6, "mesh.addressing", "did you mean 'rfc4193'?"),
         ("domain: zt", "adressing: managed", 6, "mesh.adressing", "unknown key; did you mean 'addressing'?"),
         ("domain: zt", "strict: 'true'", 6, "mesh.strict", "'true' is text; write true or false"),
@@ -594,3 +595,9 @@ def test_what_is_declared_is_what_is_understood(machines: dict[str, Any], chance
     for name, machine in understood.machines.items():
         dumped = machine.model_dump(mode="json")
         assert {key: dumped[key] for key in machines[name]} == machines[name]
+
+
+def test_nobody_is_born_into_a_mesh_that_is_not_declared() -> None:
+    machine = "{provider: cloudy, type: small, zone: here, mesh_birth: true}"
+    [problem] = problems(fleet(f"  ore: {machine}\n"))
+    assert problem.field == "mesh_birth" and "there is no mesh to be born into" in problem.message

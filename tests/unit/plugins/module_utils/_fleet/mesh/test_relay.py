@@ -148,6 +148,11 @@ def test_requests_are_carried_and_the_token_is_added_there(machine: Machine, dae
     assert not machine.noted("stderr")
 
 
+def test_without_a_port_it_is_the_one_the_daemon_says(machine: Machine, daemon: Server) -> None:
+    (machine.folder / "zerotier-one.port").write_text(daemon.url.rpartition(":")[2])
+    assert get(machine.adapter(), "http://127.0.0.1").json()["did"] == "GET /status"
+
+
 def test_a_closed_one_starts_again_when_it_is_needed(machine: Machine, daemon: Server) -> None:
     adapter = machine.adapter()
     for times in (1, 2):
