@@ -132,7 +132,7 @@ public_file:
   type: str
   sample: /var/lib/zerotier-one/identity.public
 failure:
-  description: What went wrong, for programs; RV(msg) says the same to people.
+  description: What went wrong, for programs; C(msg) says the same to people.
   returned: failure
   type: dict
   contains:
@@ -141,7 +141,7 @@ failure:
       type: str
       returned: always
     text:
-      description: The same as RV(msg).
+      description: The same as C(msg).
       type: str
       returned: always
     message:

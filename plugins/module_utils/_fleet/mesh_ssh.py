@@ -189,7 +189,11 @@ def _checked(found: Entry) -> Entry:
             raise _wrong(found.machine, "provider", server.provider)
         if not _USER.fullmatch(server.user):
             raise _wrong(found.machine, "user", server.user)
-        if type(server.port) is not int or not 0 < server.port <= _LAST_PORT:
+        if (
+            isinstance(server.port, bool)
+            or not isinstance(server.port, int)
+            or not 0 < server.port <= _LAST_PORT
+        ):
             raise _wrong(found.machine, "port", server.port)
         if server.ours and not _ALIAS.fullmatch(server.alias):
             raise _wrong(found.machine, "host key alias", server.alias)

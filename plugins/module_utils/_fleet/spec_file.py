@@ -334,10 +334,10 @@ class _Parser:
         nodes = self._nodes(machines)
         controller, network = (top.item.at(("mesh", key)) for key in ("controller", "network"))
         if top.item.at(("mesh",)) is None:
-            for name, machine in machines.items():
-                if getattr(machine, "mesh_birth", False):
+            for born, its in machines.items():
+                if getattr(its, "mesh_birth", False):
                     self._problem_of(
-                        name, "mesh_birth", "there is no mesh to be born into; add 'mesh:' to the file"
+                        born, "mesh_birth", "there is no mesh to be born into; add 'mesh:' to the file"
                     )
         if controller is None:
             return

@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measure the round trips to other members of the mesh at every interval, until a set time, and write them down.
 

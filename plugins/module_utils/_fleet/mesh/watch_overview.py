@@ -87,7 +87,7 @@ def _rows(found: Report) -> tuple[str, ...]:
 def _timeline(axes: Axes, found: Report, rows: Sequence[str]) -> None:
     place = {name: number for number, name in enumerate(rows)}
 
-    def bar(name: str, start: float, end: float, *, colour: str, hatch: str, edge: str, above: int) -> None:
+    def draw(name: str, start: float, end: float, *, colour: str, hatch: str, edge: str, above: int) -> None:
         axes.barh(
             place[name],
             at(end) - at(start),
@@ -101,9 +101,9 @@ def _timeline(axes: Axes, found: Report, rows: Sequence[str]) -> None:
         )
 
     for name in rows:
-        bar(name, *watch_style.whole(found), colour="#f4f6f8", hatch="", edge="none", above=1)
+        draw(name, *watch_style.whole(found), colour="#f4f6f8", hatch="", edge="none", above=1)
         for start, end in watch_style.quiet(found.logs[name], found) if name in found.logs else ():
-            bar(
+            draw(
                 name,
                 start,
                 end,
@@ -117,7 +117,7 @@ def _timeline(axes: Axes, found: Report, rows: Sequence[str]) -> None:
         start, end = watch_style.visible(one.start, one.end, found)
         for machine in one.machines:
             if machine in place:
-                bar(machine, start, end, colour=look.colour, hatch=look.hatch, edge="white", above=3)
+                draw(machine, start, end, colour=look.colour, hatch=look.hatch, edge="white", above=3)
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
@@ -203,11 +203,11 @@ def _heat_map(axes: Axes, names: Sequence[str], heat: _Heat) -> None:
 
     box = axes.get_figure(root=True)
     if box is not None:
-        bar = box.colorbar(image, cax=axes.inset_axes((1.03, 0.0, 0.035, 1.0)), format=_plain, ticks=_ticks(heat.norm))  # fmt: skip
-        bar.ax.minorticks_off()
-        bar.ax.tick_params(labelsize=8)
-        bar.set_label(heat.unit)
-        bar.outline.set_visible(False)
+        scale = box.colorbar(image, cax=axes.inset_axes((1.03, 0.0, 0.035, 1.0)), format=_plain, ticks=_ticks(heat.norm))  # fmt: skip
+        scale.ax.minorticks_off()
+        scale.ax.tick_params(labelsize=8)
+        scale.set_label(heat.unit)
+        scale.outline.set_visible(False)
 
 
 def _figure_in(
