@@ -14,7 +14,17 @@ import yaml
 
 ROLES = Path(__file__).parents[3] / "roles"
 NAMES = sorted(path.name for path in ROLES.iterdir() if path.is_dir())
-PYTHON = {"str": str, "path": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
+# Documentation takes no template for the default of a boolean, so one that a template decides is raw. No plain value is.
+PYTHON = {
+    "raw": object,
+    "str": str,
+    "path": str,
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "list": list,
+    "dict": dict,
+}
 
 
 def load(path: Path) -> dict[str, Any]:
