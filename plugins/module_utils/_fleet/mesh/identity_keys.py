@@ -30,11 +30,14 @@ def public_halves() -> tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]
     try:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
     except ImportError:
         return x25519_public, ed25519_public
+    # Not public_bytes_raw, which a host's own cryptography may be too old for (Debian 12 has 38).
+    raw = Encoding.Raw, PublicFormat.Raw
     return (
-        lambda secret: X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw(),
-        lambda secret: Ed25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw(),
+        lambda secret: X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes(*raw),
+        lambda secret: Ed25519PrivateKey.from_private_bytes(secret).public_key().public_bytes(*raw),
     )
 
 
