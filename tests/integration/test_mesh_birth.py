@@ -40,7 +40,7 @@ def sandbox() -> Iterator[Sandbox]:
     try:
         subprocess.run(image, capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("needs a Docker engine and the image gpumesh/host:debian-13: make host-image")
+        pytest.skip("needs a Docker engine and the image gpumesh/host:debian-13: tools/host-image")
     with serve(ContainerBackend(f"birth{uuid.uuid4().hex[:8]}")) as running:
         yield running
 

@@ -125,7 +125,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         ["docker", "image", "inspect", "gpumesh/host:debian-13"], capture_output=True, check=False
     )
     if found.returncode:
-        pytest.skip("needs a Docker engine and the image gpumesh/host:debian-13: make host-image")
+        pytest.skip("needs a Docker engine and the image gpumesh/host:debian-13: tools/host-image")
     folder = tmp_path_factory.mktemp("fleet")
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "key"], check=True)
     public = (folder / "key.pub").read_text()

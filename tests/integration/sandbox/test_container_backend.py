@@ -37,7 +37,7 @@ def _image() -> None:
     try:
         docker("image", "inspect", "gpumesh/host:debian-13")
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("needs a Docker engine and the image gpumesh/host:debian-13: make host-image")
+        pytest.skip("needs a Docker engine and the image gpumesh/host:debian-13: tools/host-image")
 
 
 @dataclass

@@ -104,7 +104,7 @@ def sandbox() -> Iterator[Sandbox]:
     try:
         docker("image", "inspect", "gpumesh/host:debian-13")
     except (OSError, AssertionError):
-        pytest.skip("needs a Docker engine and the image gpumesh/host:debian-13: make host-image")
+        pytest.skip("needs a Docker engine and the image gpumesh/host:debian-13: tools/host-image")
     with serve(ContainerBackend(NAME)) as running:
         yield running
 
