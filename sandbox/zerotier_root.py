@@ -7,6 +7,7 @@ and nobody else does; the port is the sandbox's own plus ten. On TCP it serves t
     http://10.77.0.1:8490/zerotier/debian    suites of any name, component main; as the vendor's it has a version with a
                                              controller, and a newer one without
     http://10.77.0.1:8490/zerotier/key.asc   its key; the fingerprint is in the state folder, zerotier.fingerprint
+    http://10.77.0.1:8490/gpu/               NVIDIA's repositories (:mod:`sandbox.gpu`); nvidia.fingerprint
 
 On UDP it speaks the nodes' language (:mod:`sandbox.zerotier_one.node`): it says where a node is, and answers for the
 controllers of Central's networks, whose node ids it bears beside its own.
@@ -23,6 +24,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .backends.container import ContainerBackend
+from .gpu import cloud as gpu_cloud
 from .packages import Repository, repository, signing_key
 from .world import World
 from .zerotier_account import Central
@@ -65,6 +67,7 @@ class Root(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
         self._web: WebServer | None = None
         self._repository: Repository | None = None
+        self.gpu_vendor: gpu_cloud.Vendor | None = None
         self._central: Central | None = None
         self._last_number = 0
 
@@ -92,6 +95,8 @@ class Root(asyncio.DatagramProtocol):
             )
             return
         self._gateway, self._transport, self._web = gateway, transport, web
+        if isinstance(self.world.backend, ContainerBackend):
+            self.world.backend.gpu_archives = f"http://{gateway}:{self.port}{gpu_cloud.PREFIX}"
         self._listen_to_central()
         if self.operator:
             self.operator.ask()
@@ -125,14 +130,19 @@ class Root(asyncio.DatagramProtocol):
     # The repository
 
     async def _serve(self, request: Request) -> Response:
-        if request.method not in ("GET", "HEAD") or not request.path.startswith(_PREFIX):
-            return Response(404)
+        content = self._file(request.path) if request.method in ("GET", "HEAD") else None
+        return Response(404) if content is None else Response(200, content, "application/octet-stream")
+
+    def _file(self, path: str) -> bytes | None:
+        if path.startswith(gpu_cloud.PREFIX):
+            return self.gpu_vendor.file(path.removeprefix(gpu_cloud.PREFIX)) if self.gpu_vendor else None
+        if not path.startswith(_PREFIX):
+            return None
         if self._repository is None:
             roots = (f"{self._gateway}:{self.port}",)
             builds = [Build.of(version, roots) for version in (VERSION, WITHOUT_CONTROLLER)]
             self._repository = repository(self.world.state_dir, builds)
-        content = self._repository.file(request.path.removeprefix(_PREFIX))
-        return Response(404) if content is None else Response(200, content, "application/octet-stream")
+        return self._repository.file(path.removeprefix(_PREFIX))
 
     # Central's networks
 
@@ -265,6 +275,7 @@ def attach(world: World) -> Root:
     world.closers.append(root.close)
     if isinstance(world.backend, ContainerBackend):
         world.backend.on_network = root.open
+        root.gpu_vendor = gpu_cloud.Vendor(world.state_dir)
         fingerprint = signing_key(world.state_dir).fingerprint
         (world.state_dir / FINGERPRINT_FILE).write_text(f"{fingerprint}\n", "ascii")
     return root

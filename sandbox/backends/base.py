@@ -44,6 +44,8 @@ class Machine:
         startup_script: run as root at each boot, as the Google guest agent does.
         ssh_users: accounts with sudo and their keys, made at boot as the Google guest agent does from ``ssh-keys``.
         guest_agent: the image has the Google guest agent (so the two above are honoured).
+        gpu_model: the cloud's name of its GPUs, ``nvidia-tesla-t4``; empty for none. They are SIMULATED.
+        gpu_count: how many of them.
     """
 
     key: str
@@ -54,6 +56,8 @@ class Machine:
     startup_script: str = field(default="", repr=False)
     ssh_users: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     guest_agent: bool = False
+    gpu_model: str = ""
+    gpu_count: int = 0
 
 
 class Backend(Protocol):

@@ -16,6 +16,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from ..gpu import cloud as gpu_cloud
 from .base import Addresses, BackendError, Machine
 from .seed import REBOOT_MARK, archive
 
@@ -53,6 +54,7 @@ class ContainerBackend:
 
     Attributes:
         on_network: called with the gateway's address before a machine is made, when their network is there.
+        gpu_archives: where machines with GPUs get their kernel; such a machine has no GPU while this is empty.
     """
 
     name = "container"
@@ -61,6 +63,7 @@ class ContainerBackend:
         self.id = sandbox_id
         self.network = network
         self.on_network: Callable[[str], Awaitable[None]] | None = None
+        self.gpu_archives = ""
         self._subnet = ipaddress.IPv4Network(subnet)
         self._addresses: dict[str, str] = {}
         self._elsewhere: set[str] = set()
@@ -131,8 +134,14 @@ class ContainerBackend:
                 *_OPTIONS, _IMAGES.get(machine.image, DEFAULT_IMAGE), "/sbin/init",
             )  # fmt: skip
             await self._docker("cp", "-", f"{name}:/", stdin=archive(machine))
+            hardware = gpu_cloud.hardware(machine) if self.gpu_archives else None
+            if hardware:
+                await self._docker("cp", "-", f"{name}:/", stdin=hardware)
             await self._docker("start", name)
             self._running[machine.key] = True
+            if hardware:
+                script = gpu_cloud.setup(machine, self.gpu_archives)
+                await self._docker("exec", "--interactive", name, "sh", "-s", stdin=script.encode())
             await self._learn_addresses()
 
     async def _ensure_network(self) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 from . import catalog, rules
 from .call import Call, Handler
 from .errors import Json, OperationError, bad_request, condition_not_met, required
-from .instances import gpu_of, one, simulated
+from .instances import one, simulated
 from .operations import begin, condition_failed, gone
-from .store import Instance, fingerprint
+from .store import Instance, fingerprint, gpu_of
 
 _STALE_LABELS = "Labels fingerprint either invalid or resource labels have changed"
 _STALE = "Supplied fingerprint does not match current {} fingerprint."

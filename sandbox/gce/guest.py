@@ -11,7 +11,7 @@ from ..backends.base import Machine
 from . import catalog
 from .call import Call, Handler
 from .errors import ApiError, Json
-from .store import Instance
+from .store import Instance, gpu_of
 
 _TRUE = frozenset({"true", "y", "yes", "1"})
 _GOOGLE_SSH = "google-ssh "
@@ -35,6 +35,7 @@ def machine(instance: Instance, now: float) -> Machine:
     """
     metadata = metadata_of(instance.resource)
     keys = {} if is_true(metadata.get("enable-oslogin")) else ssh_users(metadata.get("ssh-keys", ""), now)
+    gpu, count = gpu_of(instance.resource.get("guestAccelerators", []))
     return Machine(
         key=instance.key,
         hostname=instance.name,
@@ -43,6 +44,8 @@ def machine(instance: Instance, now: float) -> Machine:
         startup_script=metadata.get("startup-script", ""),
         ssh_users=keys,
         guest_agent=True,
+        gpu_model=gpu,
+        gpu_count=count,
     )
 
 

@@ -14,7 +14,7 @@ from .description import description
 from .errors import ApiError, Json, OperationError, bad_request, invalid, not_ready, quota_exceeded, stockout
 from .lifecycle import Life
 from .operations import begin
-from .store import Instance, fingerprint, new_id, timestamp
+from .store import Instance, fingerprint, gpu_of, new_id, timestamp
 
 _CPU_PLATFORMS = {"a2": "Intel Cascade Lake", "g2": "Intel Cascade Lake", "a3": "Intel Sapphire Rapids"}
 
@@ -104,17 +104,10 @@ def _new(call: Call) -> Instance:
     return Instance(resource, zone, f"gce-{number}", image, Addresses("", "", ""), used)
 
 
-def gpu_of(accelerators: list[Json]) -> tuple[str, int]:
-    """Name and number of an instance's GPUs; an empty name for none."""
-    if not accelerators:
-        return "", 0
-    return accelerators[0]["acceleratorType"].rpartition("/")[2], accelerators[0]["acceleratorCount"]
-
-
 def simulated(accelerators: list[Json]) -> str:
     """What an instance with GPUs says of them."""
     name, count = gpu_of(accelerators)
-    return f"{catalog.SIMULATED}: this is a sandbox machine without any GPU; {count} x {name} exist on paper only."
+    return f"{catalog.SIMULATED}: this is a sandbox machine; its {count} x {name} only look like GPUs."
 
 
 def _disk(call: Call, name: str, given: Json, index: int, image: catalog.OsImage) -> Json:

@@ -82,6 +82,13 @@ class Instance:
         return Subject(self.name, self.resource.get("labels", {}), self.zone, machine_type, verb)
 
 
+def gpu_of(accelerators: list[Json]) -> tuple[str, int]:
+    """Name and number of an instance's GPUs; an empty name for none."""
+    if not accelerators:
+        return "", 0
+    return accelerators[0]["acceleratorType"].rpartition("/")[2], accelerators[0]["acceleratorCount"]
+
+
 class Project:
     """One project."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from .archives import script
@@ -27,6 +28,9 @@ def main() -> int:
     )
     hardware.add_argument(
         "--secure-boot", action=argparse.BooleanOptionalAction, help="default: no UEFI at all"
+    )
+    hardware.add_argument(
+        "--mok-enrolled", action="store_true", help="its firmware knows the key that DKMS signs with"
     )
     hardware.add_argument("--seed", type=int, default=1, help="for serial numbers and readings that differ")
     hardware.add_argument(
@@ -67,7 +71,7 @@ def main() -> int:
     except ValueError as error:
         print(f"sandbox.gpu: {error}", file=sys.stderr)
         return 1
-    content = archive(profile)
+    content = archive(replace(profile, mok_enrolled=options.mok_enrolled))
     if str(options.output) == "-":
         sys.stdout.buffer.write(content)
     else:
