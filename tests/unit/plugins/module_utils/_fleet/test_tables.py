@@ -145,6 +145,7 @@ def test_the_fleet_at_the_end_of_a_run() -> None:
             "ansible_host": "198.18.0.1",
             "__docker_gate": {"skipped": True},
             "__base_gate": gate(True, True),
+            "__nvidia_driver_gate": {"checks": [{"name": "x", "ok": True}]},
         },
         "garnet": {
             "fleet_provider": "gcp",
@@ -158,10 +159,10 @@ def test_the_fleet_at_the_end_of_a_run() -> None:
         "topaz": {"fleet_provider": "gcp", "fleet_state": "disabled", "fleet_simulated": True},
     }
     assert status_table.lines(variables, ["agate", "garnet", "topaz"]) == [
-        "machine  provider         state     address     base           docker     zerotier  USD/hour",
-        "agate    hetzner          running   198.18.0.1  ok (2)         skipped    -           0.0115",
-        "garnet   gcp (SIMULATED)  running   -           1 of 2 failed  no answer  applied    unknown",
-        "topaz    gcp (SIMULATED)  disabled  -           -              -          -                -",
+        "machine  provider         state     address     base           docker     zerotier  nvidia_driver  USD/hour",
+        "agate    hetzner          running   198.18.0.1  ok (2)         skipped    -         ok (1)           0.0115",
+        "garnet   gcp (SIMULATED)  running   -           1 of 2 failed  no answer  applied   -               unknown",
+        "topaz    gcp (SIMULATED)  disabled  -           -              -          -         -                     -",
         "Together 0.0115 USD per hour, 7.19 USD per month, and 1 of unknown price.",
         "SIMULATED machines are in a sandbox: no money is spent, and nothing measured there is real.",
     ]
