@@ -3,10 +3,10 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-down test test-quick lint unit integration molecule chain clean
+.PHONY: help venv demo demo-down test test-quick test-real-driver lint unit integration molecule chain clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: ## make .venv, with everything below in it (PYTHON=... chooses the Python)
 	@PYTHON="$(PYTHON)" tools/venv
@@ -22,6 +22,9 @@ test: ## run every test and linter
 
 test-quick: ## run the unit tests and the linters
 	@tools/test lint unit
+
+test-real-driver: ## install Debian's own NVIDIA driver for real, its kernel module built by DKMS (slow)
+	@tools/test real_driver
 
 lint: ## run the linters
 	@tools/test lint

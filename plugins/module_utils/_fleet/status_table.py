@@ -94,11 +94,15 @@ def _layers(variables: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _gate(result: Any) -> str | None:
-    """A gate's verdict in a word or two; None if it was skipped."""
+    """A gate's verdict in a word or two; None if it was skipped.
+
+    A gate is a program whose standard output is JSON, or the same as data.
+    """
     if not isinstance(result, Mapping) or result.get("skipped"):
         return None
     try:
-        checks = json.loads(result.get("stdout") or "")["checks"]
+        said = result if "checks" in result else json.loads(result.get("stdout") or "")
+        checks = said["checks"]
         failed = sum(1 for check in checks if not check["ok"])
     except (ValueError, KeyError, TypeError):
         return "no answer"
