@@ -396,3 +396,110 @@ def test_a_broken_declaration_is_told_without_a_traceback(four: Host) -> None:
     tuned = four.tune(compute_mode="shared")
     assert tuned.returncode == 2
     assert "Traceback" not in tuned.stderr
+
+
+TEMPLATES = PROGRAM.parents[1] / "templates"
+DEVICE = {
+    "pci_address": "0000:01:00.0",
+    "pci_id": "2b85",
+    "model": "rtx5090",
+    "power": {"min_w": 400.0, "max_w": 575.0},
+}
+
+
+def declared(folder: Path, **variables: Any) -> Any:
+    """What the role makes of a declaration on a machine with one RTX 5090: problems, settings, unit."""
+    template = "lookup('ansible.builtin.template', '{}/{}.j2')"
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "vars_files": [str(PROGRAM.parents[1] / "defaults" / "main.yml")],
+        "vars": {
+            "__nvidia_driver_gpu": {"devices": [DEVICE]},
+            "__nvidia_driver_stack": {"gpus": [{"model": "a100", "pci_ids": ["10de:20B0"]}]},
+            "__nvidia_driver_tuning_config": "/etc/gpumesh/gpu-tuning.json",
+            "__nvidia_driver_tuning_program": "/usr/local/sbin/gpumesh-gpu-tuning",
+            "__nvidia_driver_tuning_settings": "{{ "
+            + template.format(TEMPLATES, "gpu_tuning_settings.json")
+            + " | from_json }}",
+            "answer": {
+                "problems": "{{ " + template.format(TEMPLATES, "tuning_problems") + " }}",
+                "settings": "{{ __nvidia_driver_tuning_settings }}",
+                "models": "{{ " + template.format(TEMPLATES, "gpu_tuning_models.json") + " | from_json }}",
+                "unit": "{{ " + template.format(TEMPLATES, "gpu_tuning.service") + " }}",
+            },
+        },
+        "tasks": [
+            {
+                "name": "Answer",
+                "ansible.builtin.copy": {
+                    "content": "{{ answer | to_json }}",
+                    "dest": str(folder / "answer"),
+                    "mode": "0600",
+                },
+            }
+        ],
+    }
+    playbook = folder / "play.yml"
+    playbook.write_text(json.dumps([play]), encoding="utf-8")
+    played = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", "-c", "local",
+            "-e", json.dumps(variables), str(playbook),
+        ],
+        check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert played.returncode == 0, played.stdout + played.stderr
+    return json.loads((folder / "answer").read_text(encoding="utf-8"))
+
+
+def test_a_declaration_is_normalised_and_what_is_empty_is_none(tmp_path: Path) -> None:
+    answer = declared(
+        tmp_path,
+        nvidia_driver_power_limit_w={"rtx5090": "450", "t4": 70, "a100": 0},
+        nvidia_driver_compute_mode="exclusive_process",
+        nvidia_driver_ecc=False,
+        nvidia_driver_mig={"a100": True},
+        nvidia_driver_root="/somewhere",
+    )
+    assert answer["settings"] == {
+        "power_limit_w": {"rtx5090": 450, "t4": 70},
+        "compute_mode": "exclusive_process",
+        "ecc": "off",
+        "mig": {"a100": "on"},
+    }
+    assert answer["problems"].strip() == ""
+    assert answer["models"] == {"2b85": "rtx5090", "20b0": "a100"}
+    assert "ReadWritePaths=/somewhere" in answer["unit"]
+    assert "ProtectKernelTunables=yes" in answer["unit"]
+
+
+def test_nothing_declared_is_nothing_to_set(tmp_path: Path) -> None:
+    answer = declared(tmp_path, nvidia_driver_cpu_governor="performance")
+    assert answer["settings"] == {}
+    assert answer["problems"].strip() == ""
+    assert "ReadWritePaths" not in answer["unit"]
+    # A governor is set through /sys, which this would make read-only.
+    assert "ProtectKernelTunables" not in answer["unit"]
+
+
+def test_every_impossible_declaration_is_a_line(tmp_path: Path) -> None:
+    answer = declared(
+        tmp_path,
+        nvidia_driver_power_limit_w={"rtx5090": 600, "t4": "much"},
+        nvidia_driver_compute_mode={"t4": "shared"},
+        nvidia_driver_ecc="maybe",
+        nvidia_driver_application_clocks=1410,
+        nvidia_driver_locked_clocks="300-2200",
+        nvidia_driver_mig="3g.20gb;3g.20gb",
+    )
+    assert answer["problems"].split("\n")[:-1] == [
+        "nvidia_driver_power_limit_w: 600 W is declared for GPU 0000:01:00.0 (rtx5090), and this card takes 400 to 575 W; "
+        "declare a limit in that range.",
+        "nvidia_driver_application_clocks: '1410' is no pair of clocks; give MEMORY,GRAPHICS in MHz.",
+        "nvidia_driver_compute_mode: 'shared' for t4 is no compute mode; give default, exclusive_process or prohibited.",
+        "nvidia_driver_ecc: 'maybe' is neither on nor off.",
+        "nvidia_driver_locked_clocks: '300-2200' is no pair of clocks; give LEAST,MOST in MHz.",
+        "nvidia_driver_mig: '3g.20gb;3g.20gb' is neither on nor off nor a list of profiles such as 3g.20gb,3g.20gb.",
+        "nvidia_driver_power_limit_w: 'much' for t4 is no number of watts; give a number, or 0 to leave it.",
+    ]

@@ -54,20 +54,19 @@ def resolve(request: Request) -> Stack | Refusal:
     """The stack for a question, or why there is none."""
     if wrong := tuple(_question(request)):
         return Refusal(request, wrong)
-    judged: tuple[list[Violation], Candidate] | None = None
+    judged: list[tuple[list[Violation], Candidate]] = []
     for candidate in candidates(request):
         found = violations(request, candidate)
         if not found:
             return Stack(request, candidate)
-        if judged is None or len(found) < len(judged[0]):
-            judged = (found, candidate)
-    assert judged is not None  # noqa: S101  a distribution has sources, and a source has branches
+        judged.append((found, candidate))
+    broken, closest = min(judged, key=lambda entry: len(entry[0]))
     nearest = _nearest(request)
     asks_consent = nearest is None or consents(nearest) != consents(request.wishes)
     return Refusal(
         request,
-        tuple(judged[0]),
-        judged[1],
+        tuple(broken),
+        closest,
         nearest,
         instead=_stack(replace(request, wishes=nearest)) if nearest else None,
         unasked=_stack(replace(request, wishes=_only_consents(request.wishes))),
@@ -133,7 +132,8 @@ def _last_seen(branch: str) -> str:
 def _sources(request: Request) -> list[Source]:
     """Under Secure Boot, prebuilt and signed modules come first; else NVIDIA's repository, which has more branches."""
     distribution = find_distribution(request.distribution)
-    assert distribution is not None  # noqa: S101  was asked before
+    if distribution is None:
+        return []
     signed = request.secure_boot and distribution.name.startswith("ubuntu")
     first = DISTRIBUTION if signed else NVIDIA
     return sorted(distribution.sources, key=lambda source: source.name != first)
