@@ -14,7 +14,8 @@ import yaml
 
 ROLES = Path(__file__).parents[3] / "roles"
 NAMES = sorted(path.name for path in ROLES.iterdir() if path.is_dir())
-# Documentation takes no template for the default of a boolean, so one that a template decides is raw. No plain value is.
+# Documentation takes no template for the default of a boolean, so one that a template decides is raw. So is one that takes a
+# value for all or a dictionary of values.
 PYTHON = {
     "raw": object,
     "str": str,
@@ -74,7 +75,8 @@ def test_a_default_has_the_specified_type_and_choice(role: str) -> None:
         option = options(role)[name]
         if isinstance(default, str) and "{{" in default:
             continue
-        assert type(default) is PYTHON[option.get("type", "str")], name
+        assert isinstance(default, PYTHON[option.get("type", "str")]), name
+        assert option.get("type") in ("bool", "raw") or not isinstance(default, bool), name
         assert "choices" not in option or default in option["choices"], name
 
 

@@ -415,6 +415,7 @@ def declared(folder: Path, **variables: Any) -> Any:
         "gather_facts": False,
         "vars_files": [str(PROGRAM.parents[1] / "defaults" / "main.yml")],
         "vars": {
+            "ansible_python_interpreter": sys.executable,
             "__nvidia_driver_gpu": {"devices": [DEVICE]},
             "__nvidia_driver_stack": {"gpus": [{"model": "a100", "pci_ids": ["10de:20B0"]}]},
             "__nvidia_driver_tuning_config": "/etc/gpumesh/gpu-tuning.json",
@@ -468,7 +469,7 @@ def test_a_declaration_is_normalised_and_what_is_empty_is_none(tmp_path: Path) -
         "ecc": "off",
         "mig": {"a100": "on"},
     }
-    assert answer["problems"].strip() == ""
+    assert not answer["problems"]
     assert answer["models"] == {"2b85": "rtx5090", "20b0": "a100"}
     assert "ReadWritePaths=/somewhere" in answer["unit"]
     assert "ProtectKernelTunables=yes" in answer["unit"]
@@ -477,7 +478,7 @@ def test_a_declaration_is_normalised_and_what_is_empty_is_none(tmp_path: Path) -
 def test_nothing_declared_is_nothing_to_set(tmp_path: Path) -> None:
     answer = declared(tmp_path, nvidia_driver_cpu_governor="performance")
     assert answer["settings"] == {}
-    assert answer["problems"].strip() == ""
+    assert not answer["problems"]
     assert "ReadWritePaths" not in answer["unit"]
     # A governor is set through /sys, which this would make read-only.
     assert "ProtectKernelTunables" not in answer["unit"]
@@ -494,8 +495,10 @@ def test_every_impossible_declaration_is_a_line(tmp_path: Path) -> None:
         nvidia_driver_mig="3g.20gb;3g.20gb",
     )
     assert answer["problems"].split("\n")[:-1] == [
-        "nvidia_driver_power_limit_w: 600 W is declared for GPU 0000:01:00.0 (rtx5090), and this card takes 400 to 575 W; "
-        "declare a limit in that range.",
+        (
+            "nvidia_driver_power_limit_w: 600 W is declared for GPU 0000:01:00.0 (rtx5090), and this card takes 400 to "
+            "575 W; declare a limit in that range."
+        ),
         "nvidia_driver_application_clocks: '1410' is no pair of clocks; give MEMORY,GRAPHICS in MHz.",
         "nvidia_driver_compute_mode: 'shared' for t4 is no compute mode; give default, exclusive_process or prohibited.",
         "nvidia_driver_ecc: 'maybe' is neither on nor off.",
