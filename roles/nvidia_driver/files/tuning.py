@@ -378,7 +378,8 @@ class Tuning:
         if verdict.kind == "differs":
             return again[0], Verdict(
                 "impossible",
-                f"{verdict.says}, although it was just set; without its persistence daemon a driver forgets it at once: see 'systemctl status nvidia-persistenced'",
+                f"{verdict.says}, although it was just set; without its persistence daemon a driver forgets it at once: "
+                "see 'systemctl status nvidia-persistenced'",
             )
         self.report.changed.append(f"{who}: {before.says}")
         return again[0], verdict

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from . import catalog
+from . import catalog, smi_text
 from .health_words import Check, Expected, answering, bad, good, missing, not_made, plural, title
 
 _SLOWED = {
@@ -248,6 +248,10 @@ def _modes(gpu: Mapping[str, Any], wanted: Expected) -> Iterator[Check]:
             switch = _switch(declared)
             found = device.get(key) or {}
             now, later = found.get("current"), found.get("pending")
+            # A card that cannot have it is as well without it.
+            state = device.get("missing", {}).get(f"{key}.current")
+            if now is None and switch is False and state == smi_text.NOT_AVAILABLE:
+                return None
             if now is None:
                 return f"has no {noun} to switch ({missing(device, f'{key}.current')})"
             if now is not (switch is not False):

@@ -367,6 +367,10 @@ def test_a_card_without_ecc_cannot_have_it_on() -> None:
     )
 
 
+def test_a_card_without_ecc_has_it_off() -> None:
+    assert failed(facts.facts(machine()), {"tuning": {"ecc": "off"}}) == {}
+
+
 @pytest.mark.parametrize(
     "name",
     [
