@@ -390,9 +390,11 @@ def _ubuntu(branch: str, flavour: str, kernels: Sequence[str]) -> tuple[tuple[st
 
 
 def _debian(flavour: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    module = "nvidia-open-kernel-dkms" if flavour == OPEN else "nvidia-kernel-dkms"
+    module, support = "nvidia-kernel-dkms", "nvidia-kernel-support"
+    if flavour == OPEN:
+        module, support = "nvidia-open-kernel-dkms", "nvidia-open-kernel-support"
     return (module,), (
-        "nvidia-kernel-support",
+        support,
         "nvidia-driver-bin",
         "nvidia-smi",
         "libcuda1",
