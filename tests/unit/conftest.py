@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 import pytest
 
 CREDENTIALS = (
@@ -19,3 +22,11 @@ CREDENTIALS = (
 def _no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in CREDENTIALS:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    """A program that is run in this process may narrow it for itself, and for every test after."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
