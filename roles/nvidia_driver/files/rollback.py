@@ -172,13 +172,15 @@ def look(asked: Asked, by: str) -> State:
     """Everything of the machine that a way back needs."""
     packages = installed()
     manual = set(run("apt-mark", "showmanual")[1].split())
+    held = run("apt-mark", "showhold")[1].split()
     return {
         "at": now_text(),
         "by": by,
         "driver": driver_of(packages),
         "packages": family(packages),
         "manual": sorted(manual & set(family(packages))),
-        "holds": sorted(run("apt-mark", "showhold")[1].split()),
+        # What other layers hold, such as the container toolkit, comes and goes without the driver.
+        "holds": sorted(name for name in held if FAMILY.match(name) or name.startswith("linux-")),
         "files": {path: kept(path) for path in [*asked["files"], str(HOLDS)]},
     }
 

@@ -347,6 +347,14 @@ def test_leftovers_are_named(machine: Machine) -> None:
     }
 
 
+def test_what_another_layer_holds_meanwhile_is_no_change_of_the_driver(machine: Machine) -> None:
+    machine.change(OLD)
+    machine.held |= {"nvidia-container-toolkit", "libnvidia-container1", "docker.io"}
+    assert machine.program.settle(machine.asked) == {"changed": False}
+    machine.held |= {"nvidia-utils-580"}
+    assert machine.program.settle(machine.asked) == {"changed": True}
+
+
 def test_holds_go_back_and_those_of_others_stay(machine: Machine) -> None:
     machine.has(OLD)
     machine.held = {"libnvidia-compute", "bash", "linux-image-generic"}
