@@ -38,6 +38,11 @@ def test_every_kernel_has_its_module(machine: Machine) -> None:
         assert f"nvidia/595.91.07, {kernel}, x86_64: installed" in status
 
 
+def test_the_cuda_toolkit_that_was_asked_for_is_there_and_held(machine: Machine) -> None:
+    assert root(machine, "dpkg-query -W -f \\${db:Status-Status} cuda-toolkit-13-0") == "installed"
+    assert "cuda-toolkit-13-0" in root(machine, "apt-mark showhold")
+
+
 def test_a_known_broken_pair_is_refused_and_a_failing_trial_leaves_the_machine_as_it_was(
     machine: Machine,
 ) -> None:

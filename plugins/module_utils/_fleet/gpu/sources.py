@@ -381,10 +381,10 @@ def _nvidia(distribution: str, branch: str, flavour: str) -> tuple[tuple[str, ..
 
 def _ubuntu(branch: str, flavour: str, kernels: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     of = f"{branch}-server-open" if flavour == OPEN else f"{branch}-server"
-    flavours = dict.fromkeys(map(kernel_flavour, kernels)) or {"generic": None}
     names = ("nvidia-utils", "libnvidia-compute", "libnvidia-cfg1", "nvidia-compute-utils")
     return (
-        tuple(f"linux-modules-nvidia-{of}-{kernel}" for kernel in flavours),
+        # By kernel: the package of a flavour brings its newest kernel along, and no modules for the one that runs.
+        tuple(f"linux-modules-nvidia-{of}-{kernel}" for kernel in kernels or ("generic",)),
         (f"nvidia-headless-no-dkms-{of}", *(f"{name}-{branch}-server" for name in names)),
     )
 

@@ -183,8 +183,8 @@ def test_the_packages_of_nvidia_for_debian() -> None:
 def test_the_packages_of_the_distributions() -> None:
     ubuntu = ask("rtx5090", secure_boot=True, kernel="6.8.0-90-generic,6.8.0-1020-gcp")
     assert ubuntu["packages"]["modules"] == [
-        "linux-modules-nvidia-580-server-open-generic",
-        "linux-modules-nvidia-580-server-open-gcp",
+        "linux-modules-nvidia-580-server-open-6.8.0-90-generic",
+        "linux-modules-nvidia-580-server-open-6.8.0-1020-gcp",
     ]
     assert "nvidia-headless-no-dkms-580-server-open" in ubuntu["packages"]["driver"]
     # Prebuilt modules need no headers, and have the version of their kernel.
