@@ -308,6 +308,7 @@ def snapshot(asked: dict[str, Any]) -> dict[str, Any]:
         note = {
             "packages": installed(),
             "enabled": run("systemctl", "is-enabled", DAEMON)[0] == 0,
+            "active": run("systemctl", "is-active", DAEMON)[0] == 0,
             "holds": holds(),
             "built": built(),
             "files": kept,
@@ -369,10 +370,15 @@ def restore(asked: dict[str, Any]) -> dict[str, Any]:
             Path(path).write_bytes(base64.b64decode(content))
     if before["enabled"]:
         # What is purged takes the enablement of its unit with it, also where another package has the same unit.
-        run("systemctl", "enable", "--now", DAEMON)
+        run("systemctl", "enable", DAEMON)
+    if before["active"]:
+        run("systemctl", "start", DAEMON)
         # The driver has forgotten its settings with the daemon.
         if run("systemctl", "is-enabled", TUNING)[0] == 0:
             run("systemctl", "restart", TUNING)
+    elif run("systemctl", "is-failed", DAEMON)[0] == 0:
+        # A package has started it, and there is no driver for it yet.
+        run("systemctl", "reset-failed", DAEMON)
     mark("unhold", [name for name in holds() if name not in before["holds"]])
     mark("hold", before["holds"])
     for path in KEYS:
