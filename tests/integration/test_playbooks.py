@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import yaml
 from ansible_collections.gpumesh.fleet.tests.fleets import gcp, hetzner, run_module, write_fleet
 
 from sandbox.testing import Sandbox, serve
+from tests.playbook_runner import run_playbook
 
 pytestmark = pytest.mark.integration
 
@@ -36,24 +36,8 @@ def sandbox(the_sandbox: Sandbox) -> Iterator[Sandbox]:
 
 
 def play(folder: Path, playbook: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run a playbook with nothing of the developer's environment and no terminal."""
-    return subprocess.run(
-        ["ansible-playbook", "-i", str(folder / "fleet.yml"), str(ROOT / playbook), *arguments],
-        cwd=ROOT,
-        env={
-            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-            "HOME": str(folder),
-            "LC_ALL": "C.UTF-8",
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_NOCOLOR": "1",
-            **environ,
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    """Run a playbook on the fleet of a folder."""
+    return run_playbook(folder, str(folder / "fleet.yml"), playbook, *arguments, **environ)
 
 
 def existing(sandbox: Sandbox) -> list[str]:

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.playbook_runner import run_playbook
 
 pytestmark = pytest.mark.integration
 
@@ -15,22 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def play(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["ansible-playbook", "-i", "localhost,", str(ROOT / "playbooks" / "stack.yml"), *arguments],
-        cwd=ROOT,
-        env={
-            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-            "HOME": str(home),
-            "LC_ALL": "C.UTF-8",
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_NOCOLOR": "1",
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return run_playbook(home, "localhost,", "playbooks/stack.yml", *arguments)
 
 
 def test_a_stack_is_printed_with_its_reasons(tmp_path: Path) -> None:

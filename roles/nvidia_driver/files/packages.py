@@ -46,11 +46,11 @@ DRIVER = re.compile(r"(?:\d+:)?(\d{3,}\.\d+(?:\.\d+)?)(?![\d.])")
 FAMILY = re.compile(
     r"(lib)?nvidia-(?!container)|libcuda1$|firmware-nvidia-|cuda-drivers|xserver-xorg-video-nvidia|linux-modules-nvidia-"
 )
-# Packages in whose name there is no version, and whose dependencies have one: they bring the next kernel.
 ERROR = re.compile(r"\S+:\d+(:\d+)?: (fatal )?error:|(.*: )?error: |Error! ")
 DAEMON = "nvidia-persistenced.service"
 TUNING = "gpumesh-gpu-tuning.service"
 READY = ("installed", "config-files", "not-installed")
+# Packages in whose name there is no version, and whose dependencies have one: they bring the next kernel.
 KERNEL_META = re.compile(r"linux-(?!.*\d+\.\d+)")
 APT = (
     "apt-get",
