@@ -23,6 +23,34 @@ stage() {
   __stage_seconds+=("$((SECONDS - started))")
 }
 
+# stage_beside NAME COMMAND...: the same in the background. Its output is in its log, and comes to the terminal at stage_join.
+stage_beside() {
+  __beside_name="$1"
+  shift
+  printf '\n--- %s runs beside what follows; its output is in %s\n' "$__beside_name" "$stage_logs/$__beside_name.log"
+  mkdir -p "$stage_logs"
+  (
+    started="$SECONDS" status=0
+    "$@" || status="$?"
+    printf '%d\n' "$((SECONDS - started))" >"$stage_logs/$__beside_name.seconds"
+    exit "$status"
+  ) >"$stage_logs/$__beside_name.log" 2>&1 </dev/null &
+  __beside_process="$!"
+  trap 'kill "$__beside_process" 2>/dev/null || true' EXIT
+}
+
+# Wait for it, and show what it said.
+stage_join() {
+  local result=passed
+  printf '\n--- %s\n' "$__beside_name"
+  wait "$__beside_process" || result=FAILED
+  trap - EXIT
+  cat "$stage_logs/$__beside_name.log"
+  __stage_names+=("$__beside_name")
+  __stage_results+=("$result")
+  __stage_seconds+=("$(<"$stage_logs/$__beside_name.seconds")")
+}
+
 # The table, and success only if every stage passed.
 stages_end() {
   local index failed=0
