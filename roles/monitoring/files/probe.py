@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the role has to know about a machine before it may change it, as one JSON object. Reads only.
+
+usage: python3 - PACKAGE... < probe.py
+"""
+
+from __future__ import annotations
+
+import glob
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+
+
+def offered(names: list[str]) -> list[str]:
+    """Those packages that apt could install, or that are there."""
+    done = subprocess.run(
+        ["apt-cache", "policy", *names],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
+    )
+    found, name = [], ""
+    for line in done.stdout.splitlines():
+        if not line.startswith(" "):
+            name = line.rstrip(":")
+        elif line.strip().startswith("Candidate:") and "(none)" not in line:
+            found.append(name)
+    return found
+
+
+print(
+    json.dumps(
+        {
+            "offered": offered(sys.argv[1:]),
+            "python_apt": importlib.util.find_spec("apt") is not None,
+            "package_lists": bool(glob.glob("/var/lib/apt/lists/*_Packages*")),
+            "firewall": shutil.which("ufw", path="/usr/sbin:/usr/bin:/sbin:/bin") is not None,
+        }
+    )
+)
