@@ -160,6 +160,24 @@ gpu:
           type: str
           returned: always
           sample: "2"
+        port:
+          description:
+            - The port of the board that it is behind, with the highest PCIe generation and the most lanes that it can, and
+              its own C(aer); null where there is none, as in most virtual machines.
+          type: dict
+          returned: always
+          sample:
+            address: "0000:00:01.1"
+            gen_max: 5
+            width_max: 16
+            aer: {correctable: 0, nonfatal: 0, fatal: 0, kinds: {}}
+        aer:
+          description:
+            - Errors of its link that the kernel has counted since the machine has started; null where nobody counts them,
+              as in most virtual machines. C(kinds) has those that there were, such as V(correctable.BadTLP).
+          type: dict
+          returned: always
+          sample: {correctable: 3, nonfatal: 0, fatal: 0, kinds: {correctable.BadTLP: 3}}
         numa_node:
           description: The NUMA node it is at; null where the firmware does not tell.
           type: int
@@ -299,10 +317,10 @@ gpu:
             - The PCIe link now (C(gen_now), C(width_now)), the most that both ends can (C(gen_max), C(width_max)), and the most
               that the card can (C(gen_device_max)).
             - A link of a card that has nothing to do falls to generation 1 to save power. C(replay_counter) counts
-              packets that were sent again.
+              packets that were sent again, C(replay_rollover_counter) how often that was tried in vain.
           type: dict
           returned: always
-          sample: {gen_now: 1, gen_max: 5, gen_device_max: 5, width_now: 16, width_max: 16, replay_counter: 0}
+          sample: {gen_now: 1, gen_max: 5, gen_device_max: 5, width_now: 16, width_max: 16, replay_counter: 0, replay_rollover_counter: 0}
         temperatures:
           description:
             - Degrees Celsius, of the chip (C(gpu_c)) and its memory (C(memory_c)).
@@ -342,6 +360,7 @@ gpu:
             - Whether errors of memory are corrected now (C(current)), and after the next reboot (C(pending)).
             - Errors since the driver was loaded (C(volatile)) and ever (C(aggregate)). Each has C(correctable) and
               C(uncorrectable), which are sums, and the counters they are of.
+            - Whether so many errors of SRAM were uncorrectable that the card is to be replaced (C(sram_threshold_exceeded)).
           type: dict
           returned: always
           sample: {current: true, pending: true, volatile: {correctable: 0, uncorrectable: 0}, aggregate: {correctable: 1, uncorrectable: 0}}

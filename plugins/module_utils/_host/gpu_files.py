@@ -46,14 +46,22 @@ def gpus(root: Path) -> list[pci.PciGpu]:
         driver = device / "driver"
         gpu = pci.gpu(
             device.name,
-            {name: text(device / name) for name in pci.FILES},
+            {name: text(device / name) for name in (*pci.FILES, *pci.AER_FILES.values())},
             driver=driver.resolve().name if driver.exists() else None,
             virtual=(device / "physfn").exists(),
             slot=slots.get(device.name.lower().rpartition(".")[0]),
+            port=_port(device.resolve().parent),
         )
         if gpu:
             found.append(gpu)
     return found
+
+
+def _port(folder: Path) -> pci.Port | None:
+    """What a device is behind, by the folder that its own is in."""
+    return pci.port(
+        folder.name, {name: text(folder / name) for name in (*pci.PORT_FILES, *pci.AER_FILES.values())}
+    )
 
 
 def _slots(root: Path) -> dict[str, str]:

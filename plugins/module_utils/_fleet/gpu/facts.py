@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from . import catalog
-from .pci import PciGpu
+from .pci import Errors, PciGpu
 from .smi import SmiLog
 
 OK = "ok"
@@ -128,6 +128,8 @@ def _device(gpu: PciGpu | None, told: Mapping[str, Any] | None, address: str, fo
         "kernel_driver": gpu.kernel_driver if gpu else None,
         "numa_node": gpu.numa_node if gpu else None,
         "slot": gpu.slot if gpu else None,
+        "port": asdict(gpu.port) if gpu and gpu.port else None,
+        "aer": asdict(gpu.aer if gpu else Errors()),
         "seen_by_driver": bool(told) if found.asked else None,
         "state": _state(gpu, told, address, found),
     }
@@ -173,6 +175,8 @@ def _unseen() -> dict[str, Any]:
     """The keys of a GPU that the driver says nothing of."""
     errors = dict.fromkeys(("correctable", "uncorrectable"))
     clocks = ("graphics_mhz", "sm_mhz", "memory_mhz")
+    replays = ("replay_counter", "replay_rollover_counter")
+    modes = ("current", "pending", "sram_threshold_exceeded")
     scalars = (
         "index",
         "name",
@@ -195,9 +199,7 @@ def _unseen() -> dict[str, Any]:
         **dict.fromkeys(scalars),
         "mig": {"current": None, "pending": None, "devices": []},
         "power": dict.fromkeys(("draw_w", "limit_w", "requested_w", "default_w", "min_w", "max_w")),
-        "link": dict.fromkeys(
-            ("gen_now", "gen_max", "gen_device_max", "width_now", "width_max", "replay_counter")
-        ),
+        "link": dict.fromkeys(("gen_now", "gen_max", "gen_device_max", "width_now", "width_max", *replays)),
         "temperatures": dict.fromkeys(
             ("gpu_c", "memory_c", "margin_c", "slowdown_c", "shutdown_c", "max_operating_c", "scale")
         ),
@@ -205,7 +207,7 @@ def _unseen() -> dict[str, Any]:
         "max_clocks": dict.fromkeys(clocks),
         "throttle": [],
         "throttle_us": {},
-        "ecc": {"current": None, "pending": None, "volatile": dict(errors), "aggregate": dict(errors)},
+        "ecc": {**dict.fromkeys(modes), "volatile": dict(errors), "aggregate": dict(errors)},
         "remapped_rows": dict.fromkeys(("correctable", "uncorrectable", "pending", "failure")),
         "retired_pages": dict.fromkeys(("single_bit", "double_bit", "pending")),
         "processes": [],
@@ -213,15 +215,17 @@ def _unseen() -> dict[str, Any]:
 
 
 _NOT_THE_DRIVERS = frozenset(
-    {"class", "kernel_driver", "numa_node", "slot", "model", "state", "seen_by_driver"}
+    {"class", "kernel_driver", "numa_node", "slot", "port", "aer", "model", "state", "seen_by_driver"}
 )
 
 
 def _nulls(data: Mapping[str, Any], above: str = "") -> Iterable[str]:
     for key, value in data.items():
+        if f"{above}{key}" in _NOT_THE_DRIVERS:
+            continue
         if isinstance(value, Mapping):
             yield from _nulls(value, f"{above}{key}.")
-        elif value is None and f"{above}{key}" not in _NOT_THE_DRIVERS:
+        elif value is None:
             yield f"{above}{key}"
 
 

@@ -28,7 +28,15 @@ def checks(gpu: Mapping[str, Any], expected: Mapping[str, Any]) -> list[dict[str
     Returns:
         One dict a check: ``name``, ``ok``, ``says``.
     """
-    wanted = Expected.of(expected)
+    mark = "SIMULATED: " if gpu.get("simulated") else ""
+    return [
+        {"name": check.name, "ok": check.ok, "says": f"{mark}{check.says}"}
+        for check in found(gpu, Expected.of(expected))
+    ]
+
+
+def found(gpu: Mapping[str, Any], wanted: Expected) -> list[Check]:
+    """The same with what was found and what to do apart."""
     # An image that is built has no card, no running driver and no running service: what will be there at its first boot
     # is looked at alone.
     groups: Sequence[Callable[[Mapping[str, Any], Expected], Iterator[Check]]] = (
@@ -36,9 +44,7 @@ def checks(gpu: Mapping[str, Any], expected: Mapping[str, Any]) -> list[dict[str
         *HOST_CHECKS,
         *(() if wanted.deferred else DEVICE_CHECKS),
     )
-    found = [check for group in groups for check in group(gpu, wanted)]
-    mark = "SIMULATED: " if gpu.get("simulated") else ""
-    return [{"name": check.name, "ok": check.ok, "says": f"{mark}{check.says}"} for check in found]
+    return [check for group in groups for check in group(gpu, wanted)]
 
 
 def _presence(gpu: Mapping[str, Any], wanted: Expected) -> Iterator[Check]:

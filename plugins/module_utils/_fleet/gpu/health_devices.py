@@ -9,13 +9,13 @@ This file is private to the gpumesh.fleet collection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from . import catalog, smi_text
 from .health_words import Check, Expected, answering, bad, good, missing, not_made, plural, title
 
-_SLOWED = {
+SLOWED = {
     "hw_thermal": "the hardware has halved its clocks because it is too hot",
     "power_brake": "the power supply has told it to slow down",
     "sw_thermal": "the driver holds its clocks down because it is too hot",
@@ -32,37 +32,47 @@ def _each(
     name: str,
     problem: Callable[[Mapping[str, Any]], str | None],
     fine: str,
-    to_do: str,
+    to_do: str | Callable[[Mapping[str, Any]], str],
 ) -> Iterator[Check]:
-    """One check of all cards: which of them have the problem, and what to do."""
+    """One check of all cards: which of them have the problem, and what to do, which may differ by card.
+
+    ``INDEX`` in what to do is the number of the card in nvidia-smi.
+    """
     there = answering(gpu)
     if not there:
         return
-    found = [f"{title(device)} {what}" for device in there if (what := problem(device))]
+    found = [(device, what) for device in there if (what := problem(device))]
     if found:
-        yield bad(name, "; ".join(found), to_do)
+        steps: dict[str, list[str]] = {}
+        for device, _what in found:
+            step = to_do if isinstance(to_do, str) else to_do(device)
+            steps.setdefault(step, []).append(str(device.get("index", "INDEX")))
+        yield bad(
+            name,
+            "; ".join(f"{title(device)} {what}" for device, what in found),
+            "; ".join(step.replace("INDEX", ",".join(indices)) for step, indices in steps.items()),
+            [str(device.get("pci_address")) for device, _what in found],
+        )
     else:
         yield good(name, f"{plural(len(there), 'GPU')}: {fine}")
 
 
+def memory_floor(device: Mapping[str, Any]) -> int | None:
+    """The least memory in MiB that a driver reports of a card that is whole; None: the catalog does not have the card."""
+    card = catalog.by_pci_id(str(device.get("pci_id") or ""))
+    model = catalog.model_of(card) if card else None
+    if card and card.memory_mib:
+        share = _ECC_SHARE if (device.get("ecc") or {}).get("current") else 1
+        return round(card.memory_mib * share - 64)
+    return round(model.memory_gb * 1024 * _NOMINAL_SHARE) if model else None
+
+
 def _memory(gpu: Mapping[str, Any], _wanted: Expected) -> Iterator[Check]:
     def problem(device: Mapping[str, Any]) -> str | None:
-        memory = device.get("memory_mib")
+        memory, least = device.get("memory_mib"), memory_floor(device)
         if memory is None:
             return f"does not tell its memory ({missing(device, 'memory_mib')})"
-        card = catalog.by_pci_id(str(device.get("pci_id") or ""))
-        model = catalog.model_of(card) if card else None
-        if card and card.memory_mib:
-            least = (
-                card.memory_mib * _ECC_SHARE - 64
-                if (device.get("ecc") or {}).get("current")
-                else card.memory_mib - 64
-            )
-        elif model:
-            least = model.memory_gb * 1024 * _NOMINAL_SHARE
-        else:
-            return None
-        return f"has {memory} MiB, should have {round(least)} or more" if memory < least else None
+        return f"has {memory} MiB, should have {least} or more" if least and memory < least else None
 
     yield from _each(
         gpu,
@@ -123,23 +133,41 @@ def _ecc(gpu: Mapping[str, Any], _wanted: Expected) -> Iterator[Check]:
             return "has a page of memory to retire"
         return None
 
+    def mend(device: Mapping[str, Any]) -> str:
+        if (device.get("remapped_rows") or {}).get("failure"):
+            return "have the card replaced: memory that fails next can no longer be repaired"
+        return "reset the card (`nvidia-smi -r -i INDEX`, with nothing running on it) or reboot, which makes the repair"
+
     yield from _each(
         gpu,
         "memory_repair",
         rows,
         "no memory waits for repair",
-        "reset the card (`nvidia-smi -r -i INDEX`) or reboot; one without spare rows must be replaced",
+        mend,
     )
 
 
-def _throttle(gpu: Mapping[str, Any], _wanted: Expected) -> Iterator[Check]:
-    """The power limit at work is no fault: a card with a limit is meant to reach it."""
+def slowed(reasons: Collection[str]) -> list[str]:
+    """Those of a card's reasons for slower clocks that are a fault, in words. The power limit at work is none."""
+    found = [SLOWED[name] for name in SLOWED if name in reasons]
+    # The hardware's slowdown is always there beside the reason for it.
+    return found if len(found) == 1 else [reason for reason in found if reason != SLOWED["hw_slowdown"]]
 
+
+def cooling_step(reasons: Collection[str]) -> str:
+    """What to do about such reasons."""
+    hot = {"hw_thermal", "sw_thermal"} & {*reasons}
+    steps = ["see fans, dust and the air around the card"] if hot else []
+    if "power_brake" in reasons or not steps:
+        steps.append(
+            "see the power supply and its cables to the card: whether each plug is home, and the supply strong enough"
+        )
+    return "; ".join(steps)
+
+
+def _throttle(gpu: Mapping[str, Any], _wanted: Expected) -> Iterator[Check]:
     def problem(device: Mapping[str, Any]) -> str | None:
-        reasons = [_SLOWED[name] for name in _SLOWED if name in (device.get("throttle") or [])]
-        if len(reasons) > 1:
-            # The hardware's slowdown is always there beside the reason for it.
-            reasons = [reason for reason in reasons if reason != _SLOWED["hw_slowdown"]]
+        reasons = slowed(device.get("throttle") or [])
         heat = (device.get("temperatures") or {}).get("gpu_c")
         degrees = f" at {heat} degrees" if heat is not None else ""
         return f"is throttled{degrees}: {' and '.join(reasons)}" if reasons else None
@@ -149,8 +177,7 @@ def _throttle(gpu: Mapping[str, Any], _wanted: Expected) -> Iterator[Check]:
         "throttle",
         problem,
         "no clock is held down by heat or hardware",
-        "see fans, dust and the air around the card; for a power brake or a hardware slowdown without heat, the power supply "
-        "and its cables",
+        lambda device: cooling_step(device.get("throttle") or []),
     )
 
 
@@ -188,6 +215,21 @@ def _persistence(gpu: Mapping[str, Any], _wanted: Expected) -> Iterator[Check]:
     )
 
 
+def recovery_step(action: str) -> str:
+    """What to do when the driver asks for an action, in whatever words its branch has for it."""
+    words = action.lower()
+    if "reboot" in words or "restart" in words:
+        return "reboot the machine; if it asks for that again, switch it off and on, since a reboot does not reset the slots"
+    reset = "reset the card: `nvidia-smi -r -i INDEX`, or reboot where that is refused"
+    if "p2p" in words:
+        return f"end the programs that let several GPUs work together, since their links are not whole; then {reset}"
+    if "drain" in words:
+        return f"give it no new work, let end what runs on it, then {reset}"
+    if "reset" in words or "flr" in words:
+        return f"end everything that uses the card, then {reset}"
+    return "do what the driver asks for; after that it must say None"
+
+
 def _recovery(gpu: Mapping[str, Any], _wanted: Expected) -> Iterator[Check]:
     def problem(device: Mapping[str, Any]) -> str | None:
         action = device.get("recovery_action")
@@ -198,7 +240,7 @@ def _recovery(gpu: Mapping[str, Any], _wanted: Expected) -> Iterator[Check]:
         "recovery",
         problem,
         "the driver asks for no recovery",
-        "do what the driver asks for: a reset is `nvidia-smi -r -i INDEX` after everything that uses the card has ended",
+        lambda device: recovery_step(str(device.get("recovery_action"))),
     )
 
 

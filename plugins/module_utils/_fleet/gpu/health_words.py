@@ -17,26 +17,43 @@ from . import catalog
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check and its result; `says` is what was found, and what to do if that is not good."""
+    """One check and its result.
+
+    Attributes:
+        what: what was found, without a full stop.
+        to_do: what to do about it, likewise; empty where it is good.
+        made: false: it could not be made, and `what` is why.
+        cards: the addresses of the cards that are not good, where it is about single cards.
+    """
 
     name: str
     ok: bool
-    says: str
+    what: str
+    to_do: str = ""
+    made: bool = True
+    cards: tuple[str, ...] = ()
+
+    @property
+    def says(self) -> str:
+        """What was found, and what to do if that is not good, as sentences."""
+        mark = "" if self.made else "not checked: "
+        step = f" {self.to_do[:1].upper()}{self.to_do[1:]}." if self.to_do else ""
+        return f"{mark}{self.what}.{step}"
 
 
-def good(name: str, says: str) -> Check:
+def good(name: str, what: str) -> Check:
     """Looked at and found good."""
-    return Check(name, True, f"{says}.")
+    return Check(name, True, what)
 
 
-def bad(name: str, what: str, to_do: str) -> Check:
+def bad(name: str, what: str, to_do: str, cards: Sequence[str] = ()) -> Check:
     """What it is, and what to do."""
-    return Check(name, False, f"{what}. {to_do[:1].upper()}{to_do[1:]}.")
+    return Check(name, False, what, to_do, cards=tuple(cards))
 
 
 def not_made(name: str, why: str, to_do: str) -> Check:
     """A check that could not be made says so: nothing that was not looked at is good."""
-    return Check(name, False, f"not checked: {why}. {to_do[:1].upper()}{to_do[1:]}.")
+    return Check(name, False, why, to_do, made=False)
 
 
 class ExpectedError(ValueError):

@@ -73,6 +73,7 @@ def test_sysfs_knows_the_link_better_where_both_tell() -> None:
     )["devices"][0]
     assert device["link"] == {
         "gen_now": 5, "gen_max": 5, "gen_device_max": 5, "width_now": 8, "width_max": 16, "replay_counter": 0,
+        "replay_rollover_counter": 0,
     }  # fmt: skip
 
 

@@ -101,7 +101,39 @@ def test_firmware_that_tells_no_node_is_no_node() -> None:
     assert (found.numa_node, found.subsystem_id) == (None, None)
 
 
-@given(st.fixed_dictionaries({}, optional={name: st.text(max_size=12) for name in pci.FILES}))
-def test_nothing_in_sysfs_makes_it_fail(files: dict[str, Any]) -> None:
+CORRECTABLE = "RxErr 2\nBadTLP 1\nBadDLLP 0\nRollover 0\nTimeout 0\nNonFatalErr 0\nCorrIntErr 0\nHeaderOF 0\nTOTAL_ERR_COR 3\n"
+NONFATAL = "Undefined 0\nDLP 0\nCmpltTO 4\nUnsupReq 0\nTOTAL_ERR_NONFATAL 4\n"
+
+
+def test_errors_of_the_link_are_those_that_the_kernel_counted() -> None:
+    found = card(aer_dev_correctable=CORRECTABLE, aer_dev_nonfatal=NONFATAL)
+    assert found is not None
+    # A file that is not there counts nothing, which is not the same as no error.
+    assert (found.aer.correctable, found.aer.nonfatal, found.aer.fatal) == (3, 4, None)
+    assert found.aer.kinds == {"correctable.RxErr": 2, "correctable.BadTLP": 1, "nonfatal.CmpltTO": 4}
+
+
+def test_the_port_says_what_the_slot_can_do() -> None:
+    files = {
+        "max_link_speed": "16.0 GT/s PCIe\n",
+        "max_link_width": "8\n",
+        "aer_dev_correctable": CORRECTABLE,
+    }
+    found = pci.port("0000:00:01.1", files)
+    assert found is not None
+    assert (found.address, found.gen_max, found.width_max) == ("0000:00:01.1", 4, 8)
+    assert found.aer.correctable == 3
+    # What a card on the root bus is in is a folder of the host, as in most virtual machines.
+    assert pci.port("pci0000:00", {}) is None
+
+
+@given(
+    st.fixed_dictionaries(
+        {}, optional={name: st.text(max_size=40) for name in (*pci.FILES, *pci.AER_FILES.values())}
+    ),
+    st.text(max_size=12),
+)
+def test_nothing_in_sysfs_makes_it_fail(files: dict[str, Any], name: str) -> None:
+    pci.port(name, files)
     pci.gpu("0000:01:00.0", {**CARD, **files})
     pci.gpu("0000:01:00.0", files)

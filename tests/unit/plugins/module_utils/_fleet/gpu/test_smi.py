@@ -108,6 +108,7 @@ READINGS: dict[str, dict[str, Any]] = {
         "architecture": "Turing",
         "link": {
             "gen_now": 3, "gen_max": 3, "gen_device_max": None, "width_now": 8, "width_max": 16, "replay_counter": 0,
+            "replay_rollover_counter": 0,
         },
         "ecc.aggregate": {
             "sram_correctable": 0, "sram_uncorrectable": 0, "sram_uncorrectable_parity": None,
@@ -162,6 +163,7 @@ READINGS: dict[str, dict[str, Any]] = {
         "recovery_action": "None",
         "link": {
             "gen_now": 1, "gen_max": 5, "gen_device_max": 5, "width_now": 16, "width_max": 16, "replay_counter": 0,
+            "replay_rollover_counter": 0,
         },
         "temperatures": {
             "gpu_c": 25, "memory_c": None, "slowdown_c": 92, "shutdown_c": 95, "max_operating_c": 90, "margin_c": 65,

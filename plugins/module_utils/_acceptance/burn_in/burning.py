@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Begins a burn-in or goes on with one, in this process, and keeps its document.
+
+This file is private to the gpumesh.fleet collection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from pathlib import Path
+
+from ..._fleet.errors import FleetError
+from ..._host.gpu_programs import run as run_program
+from .. import judgement, junit, machine_words, store, table
+from ..check import PYTORCH
+from ..machine import Machine
+from ..paint import Paint, is_coloured, width
+from ..profile import Profile
+from ..record import BURN_IN, CPU, Run
+from ..run_command import load_profile
+from ..workloads import path_of
+from . import outcome, runs, service
+from .guard import Stop
+from .ledger import ASKED
+from .plan import RECORDS, STOP, Plan
+from .recorder import Recorder
+from .records import Tally
+from .supervisor import INTERRUPTED, TERMINATED, Supervisor
+
+_DOCUMENT_EVERY_S = 60.0
+_LINE_EVERY_S = 60.0
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Burning:
+    """A burn-in that this process is at.
+
+    Args:
+        quiet: say nothing.
+    """
+
+    def __init__(self, folder: Path, plan: Plan, profile: Profile, *, quiet: bool) -> None:
+        self._folder = folder
+        self._plan = plan
+        self._profile = profile
+        self._quiet = quiet
+        self._machine = Machine(profile, plan.device, BURN_IN, folder)
+        self.tally = runs.recorded(folder)
+        self._kept = self._told = 0.0
+        self._words = machine_words.machine(profile, self._machine.facts)
+        self._versions = {"gpumesh": machine_words.release(), **self._machine.versions}
+
+    def commands(self) -> dict[int, list[str]]:
+        """What burns each GPU.
+
+        Raises:
+            FleetError: there is no GPU, or nobody has PyTorch.
+        """
+        workers = self._machine.workers
+        if not workers:
+            says = (self._machine.facts.get("driver") or {}).get("smi") or "no answer"
+            raise FleetError(
+                f"the driver answers for no GPU: {says}",
+                hint="Run `gpu-acceptance run --suite quick`, which says what is wrong; --device cpu burns the processor",
+            )
+        interpreter = self._machine.interpreter(PYTORCH)
+        if interpreter is None:
+            why, advice = self._machine.missing(PYTORCH)
+            raise FleetError(f"{why}, so nothing can burn", hint=advice[:1].upper() + advice[1:])
+        plan = self._plan
+        shared = ["--device", plan.device, "--workers", str(workers), "--memory", f"{plan.memory:g}"]
+        shared += ["--every", f"{plan.interval_s:g}", "--size", "small" if plan.device == CPU else "full"]
+        return {
+            gpu: [interpreter, str(path_of("burn")), *shared, "--gpu", str(gpu)] for gpu in range(workers)
+        }
+
+    def go(self) -> str:
+        """Burn; why it ended."""
+        supervisor = Supervisor(
+            self._plan,
+            self._folder,
+            self._profile,
+            self.tally,
+            self.commands(),
+            run_program,
+            self.tick,
+            boot_id(),
+        )
+        self.keep(going=True)
+        return supervisor.run()
+
+    def end(self) -> None:
+        """Somebody asked for its end while nobody was at it."""
+        recorder = Recorder(self._folder / RECORDS)
+        at = self.tally.ledger.end or time.time()
+        record = Stop(ASKED, "it was asked to end before its time", {}).as_record(at)
+        recorder.write(record)
+        recorder.close()
+        self.tally.add(record)
+
+    def tick(self, tally: Tally) -> None:
+        """After every look: keep the document now and then, and say how it goes."""
+        now = time.monotonic()
+        if now - self._kept >= _DOCUMENT_EVERY_S:
+            self._kept = now
+            # A disk that is full now may have room again at the end.
+            with contextlib.suppress(store.StoreError):
+                self.keep(going=True)
+        if not self._quiet and now - self._told >= _LINE_EVERY_S and tally.ticks:
+            self._told = now
+            sys.stdout.write(f"{outcome.progress(self._plan, tally)}\n")
+            sys.stdout.flush()
+
+    def keep(self, *, going: bool) -> Run:
+        """The document as it is now, on the disk."""
+        run = outcome.run_of(
+            self._plan,
+            self.tally,
+            self._profile,
+            gpus=tuple(range(self._machine.workers)),
+            machine=self._words,
+            versions=self._versions,
+            facts=self._machine.facts,
+            going=going,
+        )
+        store.write(self._folder, run)
+        if not going:
+            store.write_text(self._folder / store.JUNIT, junit.xml(run))
+        return run
+
+
+def burn(folder: Path, plan: Plan, *, as_service: bool, quiet: bool = False) -> int:
+    """Begin, or go on, until it is over; the exit status that its verdict has.
+
+    Args:
+        as_service: the exit status is 0, so that systemd does not start it again because of its verdict.
+    """
+    profile = load_profile(Path(plan.profile) if plan.profile else None)
+    with store.alone(), runs.held(folder):
+        if runs.is_over(folder):
+            _say(f"{folder.name} is over already", quiet)
+            return 0
+        burning = Burning(folder, plan, profile, quiet=quiet)
+        why = _until_it_ends(folder, burning)
+        run = burning.keep(going=False)
+        if why not in (TERMINATED, INTERRUPTED):
+            runs.finish(folder)
+            service.forget(plan.id, run_program)
+    if not quiet:
+        _show(run, folder)
+    if as_service:
+        return 0
+    if why in (TERMINATED, INTERRUPTED):
+        return judgement.INTERRUPTED
+    return judgement.EXIT_STATUS[judgement.overall(run.entries)]
+
+
+def _until_it_ends(folder: Path, burning: Burning) -> str:
+    stopped = burning.tally.ledger.stopped
+    if stopped is None and (folder / STOP).exists():
+        burning.end()
+        stopped = burning.tally.ledger.stopped
+    # A process that died between the stop and the document leaves only the document to be made.
+    return burning.go() if stopped is None else str(stopped.get("kind"))
+
+
+def _show(run: Run, folder: Path) -> None:
+    out = sys.stdout
+    lines = table.lines(run, Paint(is_coloured(out)), width() if out.isatty() else 120)
+    out.write("\n".join(["", *lines, "", f"kept in {folder}"]) + "\n")
+    out.flush()
+
+
+def _say(text: str, quiet: bool) -> None:
+    if not quiet:
+        sys.stdout.write(f"{text}\n")
+
+
+def boot_id() -> str:
+    """A word that is another one after every restart of the machine."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

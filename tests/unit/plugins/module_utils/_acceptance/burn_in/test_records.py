@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What was recorded, put together, over crashes and restarts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.burn_in.records import (
+    MOST_LINES,
+    sample_of,
+    tally,
+)
+from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.check import Sample
+
+
+def begin(t: float, boot: str = "one", **more: Any) -> dict[str, Any]:
+    return {"event": "begin", "t": t, "boot": boot, **more}
+
+
+def counters(t: float, **values: int) -> dict[str, Any]:
+    return {"event": "counters", "t": t, "gpus": {"0": values}}
+
+
+def tick(t: float, checked: int, mismatches: int = 0) -> dict[str, Any]:
+    return {
+        "event": "tick",
+        "from": t - 5,
+        "t": t,
+        "late_s": 0.01,
+        "sync_s": 0.002,
+        "rates": {"0": 200.0, "1": None},
+        "checked": {"0": checked},
+        "mismatches": {"0": mismatches},
+        "cursor": f"c{t}",
+    }
+
+
+def test_counts_of_workers_that_began_again_are_added() -> None:
+    found = tally([begin(0), tick(5, 100, 1), tick(10, 200, 2), begin(60), tick(70, 50), tick(75, 80, 1)])
+    assert found.gpus[0].checked == 280
+    assert found.gpus[0].mismatches == 3
+    assert found.gpus[0].rates == [200.0] * 4
+    assert 1 not in found.gpus, "a rate that is not there is none"
+    assert found.cursor == "c75"
+
+
+def test_only_growth_of_a_counter_counts() -> None:
+    found = tally(
+        [
+            begin(0),
+            counters(0, replay_counter=7),
+            counters(5, replay_counter=9),
+            counters(9, replay_counter=10),
+        ]
+    )
+    assert found.gpus[0].grown == {"replay_counter": 3}
+
+
+def test_a_counter_of_a_boot_begins_anew_after_a_restart_and_one_of_the_card_does_not() -> None:
+    found = tally(
+        [
+            begin(0),
+            counters(0, replay_counter=7, ecc_aggregate_uncorrectable=1),
+            begin(100, "two"),
+            counters(100, replay_counter=30, ecc_aggregate_uncorrectable=2),
+        ]
+    )
+    assert found.gpus[0].grown == {"ecc_aggregate_uncorrectable": 1}
+
+
+def test_a_counter_goes_on_over_a_crash_without_a_restart() -> None:
+    found = tally([begin(0), counters(0, replay_counter=7), begin(100), counters(100, replay_counter=30)])
+    assert found.gpus[0].grown == {"replay_counter": 23}
+
+
+def test_the_place_in_the_kernels_log_is_known_from_the_beginning() -> None:
+    assert tally([begin(0, cursor="s=1")]).cursor == "s=1"
+    assert tally([begin(0, cursor="s=1"), tick(5, 1), begin(9, cursor="")]).cursor == "c5"
+
+
+def test_lines_of_a_card_in_distress_are_counted_and_not_all_kept() -> None:
+    found = tally([begin(0), *({"event": "kernel", "t": 1, "line": f"{n}"} for n in range(MOST_LINES + 5))])
+    assert len(found.kernel_lines) == MOST_LINES
+    assert found.kernel_seen == MOST_LINES + 5
+
+
+def test_samples_come_to_the_hottest_moment_and_the_least_margin() -> None:
+    found = tally(
+        [],
+        [
+            Sample(1, 0, temperature_c=60, margin_c=30, power_w=500, sm_mhz=2800),
+            Sample(2, 0, temperature_c=71, margin_c=19, power_w=570, sm_mhz=2600, reasons=("sw_power_cap",)),
+            Sample(3, 0, temperature_c=70, margin_c=20, reasons=("sw_power_cap", "hw_slowdown")),
+        ],
+    )
+    gpu = found.gpus[0]
+    assert gpu.hottest is not None
+    assert gpu.hottest.at == 2
+    assert gpu.closest is not None
+    assert gpu.closest.margin_c == 19
+    assert gpu.mean_w == 535
+    assert gpu.mean_mhz == 2700
+    assert gpu.mean_c == 67
+    assert gpu.reasons == {"sw_power_cap": 2, "hw_slowdown": 1}
+
+
+def test_a_line_that_is_no_sample_is_none() -> None:
+    assert sample_of({"at": 1.0}) is None
+    assert sample_of({"gpu": 1}) is None
+    assert sample_of({"at": 1.5, "gpu": 1, "reasons": ["idle"], "later": 3}) == Sample(
+        1.5, 1, reasons=("idle",)
+    )
+
+
+def test_nonsense_from_a_damaged_disk_does_no_harm() -> None:
+    found = tally(
+        [{}, {"event": "tick"}, {"event": "counters", "gpus": 3}, {"event": "burning", "memory": [1]}]
+    )
+    assert found.ledger.burned_s == 0
