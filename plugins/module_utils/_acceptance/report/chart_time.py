@@ -177,24 +177,24 @@ def _legend(figure: Figure, readings: Mapping[int, Sequence[Sample]]) -> None:
     )  # fmt: skip
 
 
-def _phases(run: Run, shown: Span) -> list[tuple[float, float, str]]:
+def _phases(run: Run, shown: Span) -> list[tuple[float, float, tuple[str, str]]]:
     return [
-        (one.begin, one.begin + one.seconds, one.title)
+        (one.begin, min(one.begin + one.seconds, shown.end), (one.title, one.name))
         for one in run.entries
         if one.begin is not None and one.seconds > 0 and shown.begin <= one.begin < shown.end
     ]
 
 
-def _strip(axes: Axes, phases: Sequence[tuple[float, float, str]], shown: Span) -> None:
+def _strip(axes: Axes, phases: Sequence[tuple[float, float, tuple[str, str]]], shown: Span) -> None:
     """Which check ran when."""
     whole = shown.end - shown.begin
     pixels = chart_style.WIDE - _LEFT - _RIGHT
-    for begin, end, title in phases:
+    for begin, end, titles in phases:
         axes.barh(
-            0, shown.at(min(end, shown.end)) - shown.at(begin), left=shown.at(begin), height=1, color=FILL,
+            0, shown.at(end) - shown.at(begin), left=shown.at(begin), height=1, color=FILL,
             edgecolor=PAPER, lw=1.2,
         )  # fmt: skip
-        text = _fitting(title, int((end - begin) / whole * pixels / 6.1))
+        text = _fitting(titles, int((end - begin) / whole * pixels / 6.1))
         if text:
             axes.text(shown.at((begin + end) / 2), 0, text, ha="center", va="center", fontsize=9.5, color=INK)
     axes.set_xlim(0, shown.at(shown.end))
@@ -202,11 +202,9 @@ def _strip(axes: Axes, phases: Sequence[tuple[float, float, str]], shown: Span) 
     axes.axis("off")
 
 
-def _fitting(title: str, room: int) -> str:
-    """As many whole words as there is room for."""
-    while len(title) > room:
-        title = title.rpartition(" ")[0].rstrip(",").removesuffix(" and")
-    return title
+def _fitting(titles: tuple[str, str], room: int) -> str:
+    """The title of a check, else its name, where there is room; half a title says nothing."""
+    return next((title for title in titles if len(title) <= room), "")
 
 
 def _panel(

@@ -221,7 +221,10 @@ def test_poison_in_names_and_in_readings_is_text_too(tmp_path: Path) -> None:
         lines.write(
             json.dumps({"at": report_runs.BEGAN + 5, "gpu": 900, "power_w": 5, "reasons": HOSTILE}) + "\n"
         )
-    assert HOSTILE[0] in made(folder).words
+    words = made(folder).words
+    assert HOSTILE[0] in words
+    # In the table, and in the drawing, where a dollar sign begins no formula.
+    assert words.count(HOSTILE[0] + "$\\frac{1}{2}$") == 2
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:

@@ -15,7 +15,7 @@ from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.report i
 from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.report.reading import Reading
 from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.verdicts import Figure, Label, Verdict
 
-from tests import report_results, report_runs
+from tests import report_parts, report_results, report_runs
 
 
 def shown(run: Run, **more: Any) -> Mapping[str, Any]:
@@ -91,16 +91,21 @@ def test_groups_stand_in_the_order_of_a_run_and_unknown_ones_last() -> None:
 
 
 def test_what_all_gpus_have_is_said_once() -> None:
-    [line] = figures.lines(report_results.each("width", [16] * 4, "", "16", "declared"))
+    [line] = figures.lines(report_parts.each("width", [16] * 4, "", "16", "declared"))
     assert line.cells == (figures.Cell("all 4 GPUs", "16", "PASS"),)
     assert line.expected == (figures.Cell("", "16"),)
 
 
 def test_the_gpu_that_differs_is_named_with_its_verdict() -> None:
-    [line] = figures.lines(report_results.each("width", [16, 16, 8, 16], "", "16", bad={2: Verdict.WARN}))
+    [line] = figures.lines(report_parts.each("width", [16, 16, 8, 16], "", "16", bad={2: Verdict.WARN}))
     assert [cell.verdict for cell in line.cells] == ["PASS", "PASS", "WARN", "PASS"]
     assert line.cells[2].gpu == "GPU 2"
     assert line.verdict == "WARN"
+
+
+def test_processes_of_a_run_on_the_cpu_stand_in_one_line() -> None:
+    [line] = figures.lines([Figure(f"bf16, process {number}", number + 0.5, "TFLOPS") for number in range(2)])
+    assert (line.name, [cell.gpu for cell in line.cells]) == ("bf16", ["process 0", "process 1"])
 
 
 def test_a_missing_reading_is_no_zero() -> None:
@@ -117,7 +122,7 @@ def test_a_figure_that_is_not_judged_has_no_verdict() -> None:
 
 def test_proposals_are_marked_as_not_settled() -> None:
     sources = {source: open_ for source, _, open_ in shown(report_runs.run(report_results.good()))["sources"]}
-    assert sources[report_results.PROPOSAL] and sources[report_results.CLOCK_TRUE]
+    assert sources[report_parts.PROPOSAL] and sources[report_parts.CLOCK_TRUE]
     assert not sources["declared"]
 
 
