@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.gpu import catalog
 
 from sandbox.gpu.hardware import CODE, DISTRIBUTIONS, archive
-from sandbox.gpu.machine.hardware import KINDS, MARK, Profile
+from sandbox.gpu.machine.hardware import AT_WORK, KINDS, LOGGED, MARK, Profile
 from sandbox.gpu.profiles import CARDS, PROFILES, find
 from tests.unit.sandbox.gpu_machine import KERNEL, Sandbox
 
@@ -305,7 +305,7 @@ def test_a_boot_takes_the_newest_kernel(tmp_path: Path) -> None:
 # What breaks
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "nouveau"])
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"nouveau", *AT_WORK, *LOGGED}))
 def test_what_is_broken_is_seen_outlives_a_reboot_and_can_be_mended(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

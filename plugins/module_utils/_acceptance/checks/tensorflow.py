@@ -21,7 +21,8 @@ CHECK = Check(
     title="TensorFlow on every GPU",
     group=Group.FRAMEWORKS,
     about="TensorFlow loads, sees every GPU, computes a right answer on each, and all of them take a right step together.",
-    expects="As many GPUs as the driver has; products of whole numbers exactly as plain Python computes them; a training step of MirroredStrategy "
+    expects="As many GPUs as the driver has; products of whole numbers exactly as plain Python computes "
+    "them; a training step of MirroredStrategy "
     "that ends within 1e-4 of the weights that plain Python finds.",
     fails="A GPU that is seen and cannot compute has no kernels in the installed build: install what the resolver names. A GPU that "
     "is not seen is hidden by CUDA_VISIBLE_DEVICES or by rights on /dev/nvidia*, or the build is one for the CPU. A step that fails or "
