@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-down test test-quick test-real-driver lint unit integration molecule chain clean
+.PHONY: help venv demo demo-down test test-quick test-real-driver test-real-vllm lint unit integration molecule chain clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test-quick: ## run the unit tests and the linters
 
 test-real-driver: ## install Debian's own NVIDIA driver for real, its kernel module built by DKMS (slow)
 	@tools/test real_driver
+
+test-real-vllm: ## run LLM inference by the real vLLM on the CPU (slow, 4 GB of packages)
+	@tools/test real_vllm
 
 lint: ## run the linters
 	@tools/test lint

@@ -131,7 +131,9 @@ class Root(asyncio.DatagramProtocol):
 
     async def _serve(self, request: Request) -> Response:
         content = self._file(request.path) if request.method in ("GET", "HEAD") else None
-        return Response(404) if content is None else Response(200, content, "application/octet-stream")
+        # pip takes no index of packages that does not say that it is HTML.
+        kind = "text/html" if request.path.endswith(("/", ".html")) else "application/octet-stream"
+        return Response(404) if content is None else Response(200, content, kind)
 
     def _file(self, path: str) -> bytes | None:
         if path.startswith(gpu_cloud.PREFIX):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import secrets
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
 from ..backends.base import Machine
 from ..debian import KEY_PATH
@@ -75,5 +76,6 @@ class Vendor:
         """A file by its path; None if there is none. All are made at the first."""
         if self._files is None:
             self._files = files(self._key, int(time.time())) | {KEY_PATH: self._key.public().encode()}
-        # apt asks for the files of a flat repository as ./name.
-        return self._files.get(path.replace("/./", "/"))
+        # apt asks for the files of a flat repository as ./name, and pip for a folder of the index.
+        plain = unquote(path).replace("/./", "/")
+        return self._files.get(f"{plain}index.html" if plain.endswith("/") else plain)

@@ -91,7 +91,7 @@ def program(home: str, module: str, function: str = "main") -> str:
 
 def sources() -> dict[str, bytes]:
     """The machine's code, by the path below its home."""
-    return {f"machine/{path.name}": path.read_bytes() for path in sorted(CODE.glob("*.py"))}
+    return {f"machine/{path.relative_to(CODE)}": path.read_bytes() for path in sorted(CODE.rglob("*.py"))}
 
 
 def archive(profile: Profile) -> bytes:

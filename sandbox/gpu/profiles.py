@@ -41,6 +41,10 @@ CARDS: dict[str, Card] = {
             peers="CNS",
             audio="22e8",
             pci_class="030000",
+            multiprocessors=170,
+            # bf16: 94 % of 87.0 TFLOPS for each GHz; the others as others have measured them on real ones.
+            rates={"bf16": 252.7, "fp16": 252.7, "tf32": 126.0, "fp32": 83.0, "fp8": 774.0},
+            memory_gb_s=1640,
         ),
         Card(
             pci_id="1eb8",
@@ -65,6 +69,9 @@ CARDS: dict[str, Card] = {
             pages=True,
             average_power=False,
             passthrough=True,
+            multiprocessors=40,
+            rates={"fp16": 60.4, "fp32": 7.6},
+            memory_gb_s=285,
         ),
         Card(
             pci_id="27b8",
@@ -87,6 +94,9 @@ CARDS: dict[str, Card] = {
             rows=64,
             passthrough=True,
             peers="CNS",
+            multiprocessors=58,
+            rates={"bf16": 112.0, "fp16": 112.0, "tf32": 55.5, "fp32": 27.8},
+            memory_gb_s=276,
         ),
         Card(
             pci_id="20b0",
@@ -113,6 +123,9 @@ CARDS: dict[str, Card] = {
             average_power=False,
             passthrough=True,
             peers="NV12",
+            multiprocessors=108,
+            rates={"bf16": 284.0, "fp16": 284.0, "tf32": 142.0, "fp32": 18.6},
+            memory_gb_s=1420,
         ),
         Card(
             pci_id="2330",
@@ -141,6 +154,9 @@ CARDS: dict[str, Card] = {
             mig=True,
             passthrough=True,
             peers="NV12",
+            multiprocessors=132,
+            rates={"bf16": 893.0, "fp16": 893.0, "tf32": 446.0, "fp32": 60.0, "fp8": 1780.0},
+            memory_gb_s=3050,
         ),
         Card(
             pci_id="1db1",
@@ -170,6 +186,9 @@ CARDS: dict[str, Card] = {
             sram_split=False,
             pages=True,
             average_power=False,
+            multiprocessors=80,
+            rates={"fp16": 113.5, "fp32": 14.4},
+            memory_gb_s=830,
         ),
     )
 }
@@ -210,6 +229,12 @@ PROFILES: dict[str, Profile] = {
         _machine("4x-rtx5090-throttled", _RIG, Fault("throttled", 2)),
         _machine("4x-rtx5090-persistence-off", _RIG, Fault("persistence-off", 0)),
         _machine("4x-rtx5090-memory", _RIG, Fault("memory", 1)),
+        _machine("4x-rtx5090-slow", _RIG, Fault("slow", 2)),
+        _machine("4x-rtx5090-weak-link", _RIG, Fault("weak-link", 1)),
+        _machine("4x-rtx5090-wrong", _RIG, Fault("wrong", 3)),
+        _machine("4x-rtx5090-hot", _RIG, Fault("hot", 1)),
+        _machine("4x-rtx5090-slow-all-reduce", _RIG, Fault("slow-all-reduce")),
+        _machine("4x-rtx5090-no-kernels", _RIG, Fault("no-kernels")),
         _machine("a100-ecc", ["20b0"], Fault("ecc", 0), virtual=True),
         _machine("t4-nouveau", ["1eb8"], Fault("nouveau"), virtual=True, width=8),
     )

@@ -7,6 +7,8 @@ One key signs all of them. Below the root there are, as at their vendors:
 * ``ubuntu``: suite ``noble``, component ``restricted``;
 * ``debian``: suites ``trixie``, ``trixie-backports`` and ``bookworm``, component ``main``: kernels;
 * ``container-toolkit/stable/deb/amd64``: flat.
+
+Beside them, without a key, ``wheels`` has the frameworks as Python's package index has them (:mod:`.wheels`).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from pathlib import Path
 
 from ..debian import Archive, Package, write, write_key
 from ..openpgp import SigningKey
-from . import extras, kernels
+from . import extras, kernels, wheels
 from .drivers import Driver, packages, pins
 
 KEY_OWNER = "GPU repositories of the sandbox (SIMULATED) <nobody@example.com>"
@@ -102,7 +104,7 @@ def files(key: SigningKey, now: int) -> dict[str, bytes]:
             made, key, now, origin=origin, folder=f"pool/{component}/l/linux", components=(component,)
         )
         found.update(_below(path, archive.files(suite)))
-    return found
+    return found | _below("wheels", wheels.files())
 
 
 def _below(path: str, found: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -29,6 +29,7 @@ def boot(machine: Machine) -> None:
     kernel = modules.next_kernel(machine, profile.kernel)
     _remove_nodes(machine)
     tree.build(machine, profile, kernel)
+    machine.log(f"Linux version {kernel}")
     if profile.broken("nouveau") and not modules.blacklisted(machine, "nouveau"):
         _load_nouveau(machine, profile)
     # As udev does where a module knows a card on the bus, and systemd-modules-load.
@@ -231,6 +232,11 @@ def break_(machine: Machine, kind: str, device: int | None = None) -> Fault:
         machine.log(f"NVRM: GPU {profile.slots[fault.device].address}: RmInitAdapter failed!")
     if kind in ("lost", "lost-values"):
         machine.log(f"NVRM: Xid (PCI:{profile.slots[fault.device].address}): 79, GPU has fallen off the bus.")
+    if kind == "xid":
+        machine.log(
+            f"NVRM: Xid (PCI:{profile.slots[fault.device].address}): 119, pid=4242, name=python3, Timeout after 45s of waiting "
+            "for RPC response from GPU GSP! Expected function 76 (GSP_RM_CONTROL)"
+        )
     refresh(machine)
     if kind == "nouveau" and not machine.state():
         load_nouveau(machine)

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from . import driver, tree
+from . import clients, driver, tree
 from .hardware import Card, Profile
 from .places import Machine
 
@@ -158,9 +158,14 @@ class Gpu:
         return tree.link_width(self.profile, self.number)
 
     @property
+    def link_gen(self) -> int:
+        """What the link comes to at work."""
+        return self.card.link_gen - (1 if self.broken("weak-link") else 0)
+
+    @property
     def load(self) -> int:
         """How much it has to do, in percent."""
-        return int(self.settings.get("load", 0))
+        return min(100, int(self.settings.get("load", 0)) + clients.load(self.machine, self.address))
 
     @property
     def locked(self) -> tuple[int, int] | None:
@@ -187,6 +192,8 @@ class Gpu:
         warm = (
             card.idle_c + (card.temperatures[0] - 12 - card.idle_c) * max(0.0, share) + self._wave(now, 60, 4)
         )
+        if self.broken("hot") and work:
+            warm = card.temperatures[1] - 1
         reasons = set()
         if not work:
             reasons.add(IDLE)
@@ -222,7 +229,7 @@ class Gpu:
             memory_utilisation=busy // 2,
             used_mib=round((self.memory_mib - card.reserved_mib) * 0.8 * work) if work else 2,
             state="P0" if work and card.idle_state == "P0" else ("P1" if work else card.idle_state),
-            link_gen=card.link_gen if work else card.idle_link_gen,
+            link_gen=self.link_gen if work else card.idle_link_gen,
             fan=round(30 + 60 * max(0.0, share)) if card.fan else 0,
             reasons=frozenset(reasons),
         )

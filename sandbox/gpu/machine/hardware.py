@@ -19,11 +19,21 @@ PER_DEVICE = (
     "power-brake",
     "persistence-off",
     "memory",
+    "slow",
+    "weak-link",
+    "wrong",
+    "hot",
+    "xid",
 )
 """Faults of one card."""
-OF_THE_MACHINE = ("mismatch", "nouveau")
-"""Faults of the machine: another module is loaded than the library is made for; the free driver takes the cards."""
+OF_THE_MACHINE = ("mismatch", "nouveau", "slow-all-reduce", "no-kernels")
+"""Faults of the machine: another module is loaded than the library is made for; the free driver takes the cards; the GPUs exchange
+data slowly; the frameworks' kernels are for other chips."""
 KINDS = PER_DEVICE + OF_THE_MACHINE
+AT_WORK = ("slow", "weak-link", "wrong", "hot", "slow-all-reduce", "no-kernels")
+"""Faults that nothing shows of as long as nothing computes."""
+LOGGED = ("xid",)
+"""Faults that nothing but the kernel's log tells of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,8 @@ class Card:
         peers: what ``topo -p2p r`` says of two of them.
         audio: the PCI id of its sound function; "": it has none.
         cap_at_idle: says that a power cap holds it back even when idle, as real ones of this kind do.
+        rates: what matrix multiplication reaches at the highest clock, in TFLOPS, by precision; without one, the chip has not got it.
+        memory_gb_s: what a copy within its memory reaches.
     """
 
     pci_id: str
@@ -87,6 +99,9 @@ class Card:
     peers: str = "OK"
     audio: str = ""
     pci_class: str = "030200"
+    multiprocessors: int = 0
+    rates: dict[str, float] = field(default_factory=dict)
+    memory_gb_s: float = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,10 +131,12 @@ class Machine:
             shutil.rmtree(target)
 
     def log(self, line: str) -> None:
-        """A line of the kernel's log."""
+        """A line of the kernel's log; in kern.log with its time, as ``journalctl --output=short-unix`` shows it."""
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / "kernel.log").open("a") as file:
             file.write(f"{line} ({MARK})\n")
+        with (self.root / "kern.log").open("a") as file:
+            file.write(f"{self.now():.6f} {os.uname().nodename} kernel: {line} ({MARK})\n")
 
 
 def version_key(version: str) -> tuple[int, ...]:
