@@ -16,6 +16,7 @@ from pathlib import Path
 from .._fleet.errors import FleetError
 from . import compare, files, judgement, registry, store
 from .check import QUICK, SUITES, Check
+from .document import to_document
 from .interrupts import Interrupted
 from .paint import duration
 from .record import CUDA, DEVICES
@@ -143,6 +144,9 @@ def _compare_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--all", action="store_true", help="show what did not change, too")
     command.add_argument("--json", action="store_true", help="as JSON")
+    command.add_argument(
+        "--html", type=Path, metavar="FILE", help="also write a page that shows the two side by side"
+    )
     _folder(command)
     command.epilog = "exit status: 0 nothing became worse, 1 something did, 2 a run cannot be read"
 
@@ -226,12 +230,16 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    before, _ = store.read(store.find(options.folder, options.before))
-    after, _ = store.read(store.find(options.folder, options.after))
+    before, _unused = store.read(store.find(options.folder, options.before))
+    after, _unused = store.read(store.find(options.folder, options.after))
     found = compare.compare(before, after, options.tolerance)
     if options.json:
         _say(json.dumps(found.as_data(), indent=1, ensure_ascii=False))
     else:
         for line in compare.lines(found, everything=options.all):
             _say(line)
+    if options.html:
+        from .report import compare_page  # its libraries are only where reports are made
+
+        compare_page(to_document(before), to_document(after), options.html)
     return 1 if found.regressions else 0

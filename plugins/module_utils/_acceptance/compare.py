@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Union
 
 from .document import plain
 from .record import Entry, Run, State
@@ -23,7 +23,7 @@ TOLERANCE = 0.05
 _RANK = {Verdict.PASS: 0, Verdict.WARN: 1, Verdict.SKIP: 2, Verdict.UNKNOWN: 3, Verdict.FAIL: 4}
 """A check that was made and is not any more is worse off: what it proved is not proved any more."""
 
-Value = float | int | str | bool | None
+Value = Union[float, int, str, bool, None]  # noqa: UP007
 
 
 @dataclass(frozen=True, slots=True)

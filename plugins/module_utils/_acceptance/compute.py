@@ -6,6 +6,7 @@ This file is private to the gpumesh.fleet collection.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -135,7 +136,7 @@ def figure(
 
 def number(value: Any) -> float | None:
     """A figure's value, where it is a number and no NaN."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
         return None
     return float(value)
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from .check import Context, WorkloadRun
 from .framework_support import broken, how_to_install, unavailable
-from .framework_support import limit as threshold
 from .interpreters import MODULES, TITLES
+from .limits import Limits
 from .record import CPU
 from .verdicts import Figure, Result, Verdict, failed, passed, unknown
 
@@ -159,7 +159,7 @@ def _together(values: Values, title: str, context: Context) -> list[Finding]:
                 "run the check all_reduce; set NCCL_DEBUG=INFO and read the workload's log, and see that /dev/shm is not full",
             )
         ]
-    limit, _source = threshold(context, "step_difference")
+    limit, _source = Limits(context.profile.limits).get("step_difference")
     wrong = [value for value in told if not value["value"] <= limit]
     if wrong:
         worst = max(wrong, key=lambda value: float(value["value"]))
@@ -192,7 +192,7 @@ def _missing(told: Values, title: str, what: str, context: Context) -> list[Find
 
 
 def _figures(values: Values, context: Context) -> list[Figure]:
-    limit, source = threshold(context, "step_difference")
+    limit, source = Limits(context.profile.limits).get("step_difference")
     figures = [
         Figure(
             "devices",

@@ -14,24 +14,11 @@ from .._fleet.gpu import stack_frameworks
 from .._fleet.gpu.stack_request import Request, Wishes, read_gpus
 from .check import Context, WorkloadRun
 from .interpreters import TITLES
-from .limits import PROPOSAL
 from .record import CPU
 from .verdicts import Result, does_not_apply, skipped
 
-LIMITS: Mapping[str, tuple[float, str]] = {
-    "step_difference": (1e-4, f"{PROPOSAL}; single precision leaves about 1e-7"),
-    "llm_bandwidth_share": (0.25, f"{PROPOSAL}; others reach 0.6 to 0.9 in one stream"),
-}
-"""Thresholds of these checks, each with its source; `Profile.limits` may replace them by name."""
 ANY_DRIVER = "9999.0.0"
 """Newer than each: what is unsupported with it has no kernels for the GPU."""
-
-
-def limit(context: Context, name: str) -> tuple[float, str]:
-    """A threshold and where it comes from."""
-    if name in context.profile.limits:
-        return float(context.profile.limits[name]), f"limits.{name} of the profile"
-    return LIMITS[name]
 
 
 def broken(run: WorkloadRun) -> str:

@@ -36,13 +36,6 @@ PROFILE = "/etc/gpumesh/acceptance.json"
 DECLARED = "declared"
 Device = Mapping[str, Any]
 
-LIMITS: Mapping[str, tuple[float, str]] = {
-    "pcie_corrected": (100, "proposal: a few happen whenever a link changes its speed"),
-    "pcie_replays_per_minute": (8, "DCGM's limit"),
-    "rest_margin_c": (15, "proposal"),
-}
-"""Thresholds of these checks, each with its source; `Profile.limits` may replace them by name."""
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -51,13 +44,6 @@ class Finding:
     verdict: Verdict
     says: str
     advice: str
-
-
-def limit(context: Context, name: str) -> tuple[float, str]:
-    """A threshold and where it is from."""
-    if name in context.profile.limits:
-        return context.profile.limits[name], DECLARED
-    return LIMITS[name]
 
 
 def expected(context: Context) -> Expected:

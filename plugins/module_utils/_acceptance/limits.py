@@ -72,6 +72,23 @@ TABLE: tuple[Limit, ...] = (
     Limit("contention_warn_share", 0.90, _SHARE,
           "WARN where GPUs that train at the same time, each for itself, keep less than this share of what they reach alone",
           PROPOSAL),
+    Limit("rest_margin_c", 15, "°C", "WARN where a GPU at rest is closer than this to where it slows itself down", PROPOSAL),
+    Limit("pcie_corrected", 100, "errors", "WARN above so many corrected errors of a PCIe link, or replays, since the boot",
+          f"{PROPOSAL}; a few happen whenever a link changes its speed"),
+    Limit("pcie_replays_per_minute", 8, "a minute", "FAIL above so many replays of a PCIe link while the suite or a burn-in runs",
+          "DCGM's limit"),
+    Limit("step_difference", 1e-4, "", "FAIL where a step of several GPUs together differs by more than this from the right answer",
+          f"{PROPOSAL}; single precision leaves about 1e-7"),
+    Limit("llm_bandwidth_share", 0.25, _SHARE,
+          "FAIL where one stream of LLM inference is below this share of what the memory bandwidth allows",
+          f"{PROPOSAL}; others reach 0.6 to 0.9 in one stream"),
+    Limit("burn_in_late_warn_s", 1, "s", "WARN where the machine of a burn-in usually wakes a process up later than this", PROPOSAL),
+    Limit("burn_in_late_fail_s", 10, "s", "FAIL where the machine of a burn-in has woken a process up later than this", PROPOSAL),
+    Limit("burn_in_disk_warn_s", 5, "s", "WARN where writing to the disk usually takes longer than this", PROPOSAL),
+    Limit("burn_in_disk_fail_s", 60, "s", "FAIL where writing to the disk has taken longer than this", PROPOSAL),
+    Limit("burn_in_temperature_spread_c", 20, "°C", "WARN where a GPU of a burn-in is hotter by more than this than its coolest sibling",
+          PROPOSAL),
+    Limit("burn_in_unread_share", 0.01, _SHARE, "UNKNOWN where more of the readings of a burn-in than this are missing", PROPOSAL),
 )
 # fmt: on
 
@@ -105,7 +122,7 @@ class Limits:
             The verdict, the share that is expected, and where that comes from.
         """
         warn, source = self.get(f"{kind}_warn_share")
-        fail, _ = self.get(f"{kind}_fail_share")
+        fail, _unused = self.get(f"{kind}_fail_share")
         return grade(value, warn, fail), warn, source
 
     def all_reduce_band(self, model: str, form: str, gpus: int, link_gb_s: float | None) -> Band | None:

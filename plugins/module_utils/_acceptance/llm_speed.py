@@ -22,8 +22,7 @@ from typing import Any
 from .._fleet.gpu import catalog
 from .check import Context, WorkloadRun
 from .framework_support import broken
-from .framework_support import limit as threshold
-from .limits import NOT_JUDGED
+from .limits import NOT_JUDGED, Limits
 from .record import CPU
 from .verdicts import Figure, Result, Verdict, does_not_apply, failed, passed, skipped, unknown, warned
 
@@ -150,7 +149,7 @@ def judge(told: WorkloadRun, way: Plan, context: Context) -> Result:
     value = {name: float(of["value"]) for name, of in by_name.items()}
     on_gpu = context.device != CPU
     limit = bound(context, value["weights"], way.split) if on_gpu and value["weights"] else None
-    least, why_least = threshold(context, "llm_bandwidth_share")
+    least, why_least = Limits(context.profile.limits).get("llm_bandwidth_share")
     target = context.profile.targets.tokens_per_s
     share = value["one stream"] / limit.tokens_per_s if limit else None
     # Written so that what is no number misses.

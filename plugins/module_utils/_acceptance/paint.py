@@ -51,8 +51,9 @@ class Paint:
         return self(f"{verdict:<{width}}", "bold", colour)
 
 
-def is_coloured(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
+def is_coloured(stream: TextIO, environment: Mapping[str, str] | None = None) -> bool:
     """Whether to write colours there: on a terminal, unless NO_COLOR is set (https://no-color.org)."""
+    environment = os.environ if environment is None else environment
     return bool(stream.isatty() and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb")
 
 

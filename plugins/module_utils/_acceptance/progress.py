@@ -115,9 +115,9 @@ class Progress:
         # Where a workload does not say how far it is, the estimate does, and never says that it is done.
         done = self._done if self._done is not None else min(0.95, took / max(self._check.seconds, 1.0))
         filled = round(done * _BAR)
-        bar = "━" * filled + "─" * (_BAR - filled)
+        shown = "━" * filled + "─" * (_BAR - filled)
         left = max(0.0, self._left - took)
-        head = f"{self._place()} {bar} "
+        head = f"{self._place()} {shown} "
         text = f"{self._check.name}: {self._how_far()}"
         rest = f"  about {duration(left)} to go"
         room = width() - 1 - columns(head)

@@ -243,7 +243,7 @@ def packages(folder: Path) -> dict[str, str]:
     """What is installed in an environment, by the names of the folders that wheels leave."""
     found = {}
     for entry in folder.glob("lib/python3*/site-packages/*.dist-info"):
-        name, _, version = entry.name.removesuffix(".dist-info").partition("-")
+        name, _unused, version = entry.name.removesuffix(".dist-info").partition("-")
         found[name.lower().replace("_", "-")] = version
     return dict(sorted(found.items()))
 

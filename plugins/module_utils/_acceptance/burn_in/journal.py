@@ -53,7 +53,7 @@ class KernelLog:
             self.cursor = str(self._size())
             return
         ran = self._run([*_JOURNAL, "-n", "1"], _SECONDS)
-        _, self.cursor = split(ran.out)
+        _unused, self.cursor = split(ran.out)
         self._take_problem(ran, bool(self.cursor))
 
     def read(self) -> list[str]:

@@ -109,14 +109,14 @@ def throttling(seen: Seen) -> Result:
             "the card's connector",
             figures,
         )
-    if any(not gpu.samples for _, gpu in seen.each):
+    if any(not gpu.samples for _unused, gpu in seen.each):
         return result(
             Verdict.UNKNOWN,
             "the driver's reasons were not read of every GPU",
             "see the check readings",
             figures,
         )
-    capped = sum(gpu.reasons["sw_power_cap"] for _, gpu in seen.each)
+    capped = sum(gpu.reasons["sw_power_cap"] for _unused, gpu in seen.each)
     note = "; the power limit held the clocks down, as it is meant to" if capped else ""
     return result(Verdict.PASS, f"no GPU was slowed down by heat or by the hardware{note}", figures=figures)
 
@@ -151,7 +151,7 @@ def errors(seen: Seen) -> Result:
             f"the driver told no counters of GPU {', '.join(map(str, silent))}",
             "see whether nvidia-smi -q shows them",
         )
-    kinds = {name for _, gpu in seen.each for name in gpu.counters}
+    kinds = {name for _unused, gpu in seen.each for name in gpu.counters}
     ecc = any(name.startswith("ecc") for name in kinds)
     without = "" if ecc else "; the cards have no ECC that could have seen errors of their memory"
     return result(Verdict.PASS, f"no counter of errors grew ({len(kinds)} were watched){without}")
@@ -233,7 +233,7 @@ def readings(seen: Seen) -> Result:
             "look for an Xid in the kernel's log; a card that has fallen off the bus comes back only with a power cycle",
             figures,
         )
-    if not any(gpu.samples for _, gpu in seen.each):
+    if not any(gpu.samples for _unused, gpu in seen.each):
         return result(
             Verdict.UNKNOWN, "nothing was read of the GPUs", "see whether nvidia-smi answers", figures
         )

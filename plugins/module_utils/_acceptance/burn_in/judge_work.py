@@ -120,7 +120,7 @@ def numbers(seen: Seen) -> Result:
             "let it burn longer: one round over the whole memory has to end",
             figures,
         )
-    total = sum(gpu.checked for _, gpu in seen.each)
+    total = sum(gpu.checked for _unused, gpu in seen.each)
     return result(Verdict.PASS, f"{total:.3g} values were compared and all were right", figures=figures)
 
 

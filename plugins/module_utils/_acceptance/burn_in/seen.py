@@ -9,23 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from .. import health_checks, kernel_log, limits
+from .. import kernel_log
+from ..limits import Limits
 from ..verdicts import Figure, Result, Verdict
 from .plan import Plan
 from .records import GpuTally, Tally
-
-_PROPOSAL = limits.PROPOSAL
-LIMITS: Mapping[str, tuple[float, str]] = {
-    "burn_in_late_warn_s": (1.0, _PROPOSAL),
-    "burn_in_late_fail_s": (10.0, _PROPOSAL),
-    "burn_in_disk_warn_s": (5.0, _PROPOSAL),
-    "burn_in_disk_fail_s": (60.0, _PROPOSAL),
-    "burn_in_temperature_spread_c": (20.0, _PROPOSAL),
-    "burn_in_unread_share": (0.01, _PROPOSAL),
-    "pcie_corrected": health_checks.LIMITS["pcie_corrected"],
-    "pcie_replays_per_minute": health_checks.LIMITS["pcie_replays_per_minute"],
-}
-"""Thresholds by name, each with its source; `Profile.limits` may replace them by name."""
 
 OFF_CPU = "run it without --device cpu"
 
@@ -52,11 +40,11 @@ class Seen:
 
     def limit(self, name: str) -> float:
         """A threshold."""
-        return self.limits[name] if name in self.limits else LIMITS[name][0]
+        return Limits(self.limits).get(name)[0]
 
     def source(self, name: str) -> str:
         """Where it comes from."""
-        return health_checks.DECLARED if name in self.limits else LIMITS[name][1]
+        return Limits(self.limits).get(name)[1]
 
     @property
     def each(self) -> list[tuple[int, GpuTally]]:

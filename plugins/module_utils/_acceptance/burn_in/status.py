@@ -45,7 +45,7 @@ def look(folder: Path) -> dict[str, Any]:
     verdict: dict[str, Any] | None = None
     label = ""
     try:
-        _, document = store.read(folder / store.RUN)
+        _unused, document = store.read(folder / store.RUN)
         verdict, label = dict(document["verdict"]), str(document["label"])
     except store.StoreError:
         # It has not come so far yet.

@@ -14,6 +14,7 @@ from ..._fleet.gpu import health_devices
 from .. import health_checks as common
 from .. import heat, kernel_log
 from ..check import FULL, QUICK, CannotLook, Check, Context, Group, Need, Sample
+from ..limits import Limits
 from ..verdicts import Figure, Result, Verdict, skipped, worst
 from .pcie_errors import LINK
 from .throttle_reasons import HISTORY
@@ -45,7 +46,7 @@ def run(context: Context) -> Result:
     after = {str(device.get("pci_address")): device for device in common.devices(context.look())}
     spent = context.now() - context.began
     minutes = max(1.0, spent / 60)
-    most, source = common.limit(context, "pcie_replays_per_minute")
+    most, source = Limits(context.profile.limits).get("pcie_replays_per_minute")
     readings = heat.read(context)
     found: list[common.Finding] = []
     figures: list[Figure] = []
@@ -66,9 +67,11 @@ def run(context: Context) -> Result:
         return skipped(
             f"what the kernel has said since the run began cannot be read: {problem.why}", problem.advice
         )
+    took = f"{minutes:.0f} min" if spent >= 60 else f"{spent:.0f} s"
+    good = "no new Xid, no new error of a link or of memory, no throttling"
     return common.conclude(
         found,
-        f"{common.plural(len(before), 'GPU')}, {f'{minutes:.0f} min' if spent >= 60 else f'{spent:.0f} s'}: no new Xid, no new error of a link or of memory, no throttling",
+        f"{common.plural(len(before), 'GPU')}, {took}: {good}",
         figures,
         notes=[*notes, *log_notes, *_idle(readings)],
         unseen=common.silent(context),
@@ -156,7 +159,7 @@ def _log(context: Context) -> tuple[list[kernel_log.Finding], list[str], CannotL
             CannotLook("the kernel's log of this boot is empty", "run this as root, and not in a container"),
         )
     since = [line for line in lines if (kernel_log.time_of(line) or 0) >= context.began]
-    most, _source = common.limit(context, "pcie_corrected")
+    most, _source = Limits(context.profile.limits).get("pcie_corrected")
     found = kernel_log.findings(since, common.places(context), most_corrected=int(most))
     return found, [f"{common.plural(len(since), 'new line')} in the kernel's log"], None
 

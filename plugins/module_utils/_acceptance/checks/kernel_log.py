@@ -11,6 +11,7 @@ from dataclasses import asdict
 from .. import health_checks as common
 from .. import kernel_log
 from ..check import FULL, QUICK, CannotLook, Check, Context, Group, Need
+from ..limits import Limits
 from ..verdicts import Result
 
 
@@ -21,7 +22,7 @@ def run(context: Context) -> Result:
     if not lines:
         # No kernel boots without a word: it was not this machine's log.
         raise CannotLook("the kernel's log of this boot is empty", "run this as root, and not in a container")
-    most, _source = common.limit(context, "pcie_corrected")
+    most, _source = Limits(context.profile.limits).get("pcie_corrected")
     found = kernel_log.findings(lines, common.places(context), most_corrected=int(most))
     judged, notes = common.from_log(context, found)
     return common.conclude(

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from .. import health_checks as common
 from ..check import FULL, QUICK, CannotLook, Check, Context, Group, Need
+from ..limits import Limits
 from ..verdicts import Figure, Result, Verdict, skipped
 
 LINK = (
@@ -23,7 +24,7 @@ _HARMLESS = "nonfatal.UnsupReq"
 def run(context: Context) -> Result:
     """Read the kernel's counters and the card's own."""
     there = common.on_bus(context)
-    most, source = common.limit(context, "pcie_corrected")
+    most, source = Limits(context.profile.limits).get("pcie_corrected")
     unseen = [
         device
         for device in there

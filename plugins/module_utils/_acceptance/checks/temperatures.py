@@ -10,13 +10,14 @@ from collections.abc import Iterator
 
 from .. import health_checks as common
 from ..check import DEMO, FULL, QUICK, Check, Context, Group, Need
+from ..limits import Limits
 from ..verdicts import Figure, Result, Verdict
 
 
 def run(context: Context) -> Result:
     """Compare what is left with what a card at rest should have left."""
     there = common.cards(context)
-    least, source = common.limit(context, "rest_margin_c")
+    least, source = Limits(context.profile.limits).get("rest_margin_c")
     found = common.from_engine(common.engine(context).get("temperature"))
     for device in there:
         margin = common.number(common.of(device, "temperatures", "margin_c"))

@@ -28,15 +28,15 @@ def matmul(run: Run) -> Chart | None:
     groups = chart_data.matmul(run)
     if not groups:
         return None
-    shares = all(bar.peak for group in groups for bar in group.bars)
+    shares = all(column.peak for group in groups for column in group.bars)
     bars = sum(len(group.bars) for group in groups)
     height = 12 + len(groups) * (_HEAD + 6) + bars * _ROW + _BELOW
     figure = chart_style.canvas(HALF, height)
     chart_style.marked(figure, run.label)
     top = 8.0
     most = 1.04 * max(
-        [_length(bar, shares) for group in groups for bar in group.bars]
-        + [_bound(bar, shares) for group in groups for bar in group.bars]
+        [_length(column, shares) for group in groups for column in group.bars]
+        + [_bound(column, shares) for group in groups for column in group.bars]
         + [100 if shares else 0]
     )
     for position, group in enumerate(groups):
@@ -51,7 +51,7 @@ def matmul(run: Run) -> Chart | None:
         top += high + _HEAD + 6
     told = "; ".join(_range(group) for group in groups)
     marks = " The black tick is the least that is expected, the dotted line the median of the siblings."
-    judged = any(bar.least for group in groups for bar in group.bars)
+    judged = any(column.least for group in groups for column in group.bars)
     return Chart(
         "matmul",
         "Matrix multiplication, by precision",
@@ -60,34 +60,34 @@ def matmul(run: Run) -> Chart | None:
     )
 
 
-def _length(bar: Bar, shares: bool) -> float:
-    return 100 * bar.value / bar.peak if shares and bar.peak else bar.value
+def _length(column: Bar, shares: bool) -> float:
+    return 100 * column.value / column.peak if shares and column.peak else column.value
 
 
-def _bound(bar: Bar, shares: bool) -> float:
-    least = bar.least or 0.0
-    return 100 * least / bar.peak if shares and bar.peak else least
+def _bound(column: Bar, shares: bool) -> float:
+    least = column.least or 0.0
+    return 100 * least / column.peak if shares and column.peak else least
 
 
 def _range(group: Rates) -> str:
-    values = [bar.value for bar in group.bars]
+    values = [column.value for column in group.bars]
     low, high = words.alike([min(values), max(values)])
     return f"{group.name} {low if low == high else f'{low} to {high}'} {group.unit}"
 
 
 def _rates(axes: Axes, group: Rates, shares: bool) -> None:
-    lengths = [_length(bar, shares) for bar in group.bars]
-    texts = words.alike([bar.value for bar in group.bars])
-    for row, (bar, length, text) in enumerate(zip(group.bars, lengths, texts, strict=True)):
-        axes.barh(row, length, height=0.66, color=gpu_colour(bar.gpu), zorder=2)
-        if bar.least:
-            _tick(axes, _bound(bar, shares), row)
-        _beside(axes, row, f"{text} · {length:.0f} %" if shares else text, bar)
+    lengths = [_length(column, shares) for column in group.bars]
+    texts = words.alike([column.value for column in group.bars])
+    for row, (column, length, text) in enumerate(zip(group.bars, lengths, texts, strict=True)):
+        axes.barh(row, length, height=0.66, color=gpu_colour(column.gpu), zorder=2)
+        if column.least:
+            _tick(axes, _bound(column, shares), row)
+        _beside(axes, row, f"{text} · {length:.0f} %" if shares else text, column)
     if len(lengths) > 2:
         axes.plot(
             [statistics.median(lengths)] * 2, [-0.5, len(lengths) - 0.5], color=INK, lw=1, ls=":", zorder=3
         )
-    _finish(axes, [bar.gpu for bar in group.bars], f"{group.name}, {group.unit}")
+    _finish(axes, [column.gpu for column in group.bars], f"{group.name}, {group.unit}")
 
 
 def transfers(run: Run) -> Chart | None:
@@ -100,9 +100,11 @@ def transfers(run: Run) -> Chart | None:
     figure = chart_style.canvas(HALF, 8 + len(directions) * (_HEAD + 6) + rows * row + _BELOW)
     chart_style.marked(figure, run.label)
     every = [
-        bar for direction in directions for bar in (*direction.alone.values(), *direction.together.values())
+        column
+        for direction in directions
+        for column in (*direction.alone.values(), *direction.together.values())
     ]
-    top, most = 8.0, 1.04 * max(max(bar.value, bar.least or 0.0) for bar in every)
+    top, most = 8.0, 1.04 * max(max(column.value, column.least or 0.0) for column in every)
     for position, direction in enumerate(directions):
         high = len(direction.gpus) * row
         axes = chart_style.place(figure, _LEFT, top + _HEAD, HALF - _LEFT - _RIGHT, high)
@@ -126,31 +128,31 @@ def transfers(run: Run) -> Chart | None:
 def _told(direction: Direction) -> str:
     parts = []
     if direction.alone:
-        parts.append(f"{words.figure(min(bar.value for bar in direction.alone.values()))} GB/s or more alone")
+        parts.append(f"{words.figure(min(one.value for one in direction.alone.values()))} GB/s or more alone")
     if direction.together:
         parts.append(
-            f"{words.figure(round(sum(bar.value for bar in direction.together.values()), 1))} GB/s all together"
+            f"{words.figure(round(sum(one.value for one in direction.together.values()), 1))} GB/s all together"
         )
     return f"{direction.name} {', '.join(parts)}"
 
 
 def _pairs(axes: Axes, direction: Direction) -> None:
     every = [*direction.alone.values(), *direction.together.values()]
-    shown = dict(zip(map(id, every), words.alike([bar.value for bar in every]), strict=True))
+    shown = dict(zip(map(id, every), words.alike([column.value for column in every]), strict=True))
     for row, gpu in enumerate(direction.gpus):
         texts = []
-        for bar, offset, alpha in (
+        for column, offset, alpha in (
             (direction.alone.get(gpu), -0.19, 1.0),
             (direction.together.get(gpu), 0.19, 0.42),
         ):
-            if bar is None:
+            if column is None:
                 continue
             axes.barh(
-                row + offset, bar.value, height=0.36, color=gpu_colour(gpu), alpha=alpha, lw=0, zorder=2
+                row + offset, column.value, height=0.36, color=gpu_colour(gpu), alpha=alpha, lw=0, zorder=2
             )
-            texts.append(shown[id(bar)])
-            if bar.least:
-                _tick(axes, bar.least, row + offset, 0.23)
+            texts.append(shown[id(column)])
+            if column.least:
+                _tick(axes, column.least, row + offset, 0.23)
         judged = direction.alone.get(gpu) or direction.together.get(gpu)
         _beside(axes, row, " / ".join(texts) + " GB/s", judged)
     _finish(axes, direction.gpus, direction.name)
@@ -161,9 +163,9 @@ def _tick(axes: Axes, at: float, row: float, half: float = 0.42) -> None:
     axes.plot([at, at], [row - half, row + half], color=INK, lw=2, zorder=5, solid_capstyle="butt")
 
 
-def _beside(axes: Axes, row: float, text: str, bar: Bar | None) -> None:
+def _beside(axes: Axes, row: float, text: str, column: Bar | None) -> None:
     """The value at the right, and the verdict where it is bad."""
-    verdict = bar.verdict if bar else None
+    verdict = column.verdict if column else None
     bad = _INK_OF.get(verdict) if verdict else None
     axes.annotate(
         f"{verdict} {text}" if bad else text,

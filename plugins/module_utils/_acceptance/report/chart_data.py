@@ -86,7 +86,7 @@ def least(expected: str) -> float | None:
     return float(found[1]) if found else None
 
 
-def bar(figure: Figure, peak: float | None = None) -> Bar | None:
+def column(figure: Figure, peak: float | None = None) -> Bar | None:
     """A figure as a bar; None where it is no number of a GPU."""
     value = number(figure.value)
     if value is None or figure.gpu is None:
@@ -104,7 +104,7 @@ def matmul(run: Run) -> list[Rates]:
     for figure in found.result.figures:
         if not figure.unit.endswith("FLOPS"):
             continue
-        one = bar(figure, peaks.get((figure.name, figure.gpu)))
+        one = column(figure, peaks.get((figure.name, figure.gpu)))
         if one:
             groups.setdefault(figure.name, []).append(one)
     return [Rates(name, "TFLOPS", tuple(bars)) for name, bars in groups.items()]
@@ -143,7 +143,7 @@ def transfers(run: Run) -> list[Direction]:
     directions = [Direction("host to device"), Direction("device to host")]
     for figure in found.result.figures:
         for direction in directions:
-            one = bar(figure) if figure.name.startswith(direction.name) and figure.unit == "GB/s" else None
+            one = column(figure) if figure.name.startswith(direction.name) and figure.unit == "GB/s" else None
             if one:
                 (direction.together if "together" in figure.name else direction.alone)[one.gpu] = one
     return [direction for direction in directions if direction.gpus]
@@ -234,7 +234,7 @@ def p2p(run: Run) -> Matrix | None:
     if all(one is None for row in numbers for one in row):
         return None
     if access is None or len(access) != len(rates):
-        access = tuple((None,) * len(rates) for _ in rates)
+        access = tuple((None,) * len(rates) for _unused in rates)
     return Matrix(numbers, access)
 
 

@@ -49,7 +49,7 @@ def all_reduce(run: Run) -> Chart | None:
     shown = [size for size in (1 << power for power in range(10, 41, 3)) if sizes[0] <= size <= sizes[-1]]
     axes.xaxis.set_major_locator(FixedLocator(shown or [sizes[0], sizes[-1]]))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: _size(size)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _unused: _size(size)))
     axes.set_xlabel("size of the message", fontsize=10.5)
     axes.set_title("Bus bandwidth, GB/s", pad=8, fontweight="bold", x=-0.09)
     axes.grid(axis="x", visible=False)
@@ -115,7 +115,7 @@ def _losses(axes: Axes, step: Scaling) -> None:
     ]
     rows = [row for row in rows if row[1]]
     before = step.ideal
-    for row, (_, rate, colour) in enumerate(rows):
+    for row, (_unused, rate, colour) in enumerate(rows):
         length = 100 * (rate or 0.0) / step.ideal
         axes.barh(row, length, height=0.6, color=colour, zorder=2)
         lost = 100 * (before - (rate or 0.0)) / step.ideal
@@ -149,7 +149,7 @@ def _losses(axes: Axes, step: Scaling) -> None:
         before = min(before, rate or before)
     axes.set_xlim(0, 104)
     axes.set_ylim(len(rows) - 0.45 + (0.45 if step.reachable else 0), -0.75)
-    axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    axes.set_yticks(range(len(rows)), [row[0] for row in rows])
     axes.set_xticks([0, 20, 40, 60, 80, 100], [f"{share} %" for share in (0, 20, 40, 60, 80, 100)])
     axes.grid(axis="y", visible=False)
     axes.set_title("Of what the GPUs do one by one", pad=7, fontweight="bold", x=-0.32)

@@ -122,7 +122,7 @@ def draw(found: Reading) -> Chart | None:
         return None
     phases = [] if found.run.burn_in else _phases(found.run, shown)
     lanes = _LANE * len(readings) + 4
-    height = 34 + 26 * bool(phases) + sum(_ABOVE + high for _, _, high in panels) + _ABOVE + lanes + 40
+    height = 34 + 26 * bool(phases) + sum(_ABOVE + high for *_rest, high in panels) + _ABOVE + lanes + 40
     figure = chart_style.canvas(chart_style.WIDE, height)
     chart_style.marked(figure, found.run.label)
     _legend(figure, readings)
@@ -273,7 +273,7 @@ def _lanes(axes: Axes, readings: Mapping[int, Sequence[Sample]], shown: Span) ->
     for lane, samples in enumerate(readings.values()):
         step = series.interval(samples)
         axes.axhline(lane, color=LINE, lw=0.7, zorder=1)
-        for _, reasons, look in kinds:
+        for _unused, reasons, look in kinds:
             spans = series.merged(series.held_back(samples, reasons, step), least)
             bars = [(shown.at(begin), shown.at(end) - shown.at(begin)) for begin, end in spans]
             if bars:
@@ -284,7 +284,7 @@ def _lanes(axes: Axes, readings: Mapping[int, Sequence[Sample]], shown: Span) ->
     axes.set_title("Clocks held back by", pad=7, fontweight="bold")
     axes.spines["left"].set_visible(False)
     axes.legend(
-        handles=[Patch(label=name, **look) for name, _, look in kinds], loc="lower left", bbox_to_anchor=(0.135, 0.99),
+        handles=[Patch(label=name, **look) for name, _unused, look in kinds], loc="lower left", bbox_to_anchor=(0.135, 0.99),
         ncols=3, handlelength=1.1, handleheight=0.8, borderaxespad=0.1, columnspacing=1.6,
     )  # fmt: skip
 

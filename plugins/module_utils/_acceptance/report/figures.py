@@ -58,8 +58,8 @@ def _whose(figure: Figure) -> tuple[str, str]:
 
 
 def _line(name: str, unit: str, group: Sequence[tuple[str, Figure]]) -> Line:
-    owners = [of for of, _ in group]
-    figures = [figure for _, figure in group]
+    owners = [of for of, _unused in group]
+    figures = [figure for _unused, figure in group]
     verdicts = [str(figure.verdict or "") for figure in figures]
     expected = [words.bound(figure.expected) for figure in figures]
     judged = [figure.verdict for figure in figures if figure.verdict is not None]

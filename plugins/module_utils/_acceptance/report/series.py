@@ -74,14 +74,14 @@ def curve(samples: Sequence[Sample], field: str, begin: float, end: float) -> li
             value = getattr(sample, field)
             if value is not None:
                 held.setdefault(int((sample.at - begin) / width), []).append((sample.at, float(value)))
-        points = [_bucket(pairs) for _, pairs in sorted(held.items())]
+        points = [_bucket(pairs) for _unused, pairs in sorted(held.items())]
         if points:
             found.append(points)
     return found
 
 
 def _bucket(pairs: Sequence[tuple[float, float]]) -> Bucket:
-    values = [value for _, value in pairs]
+    values = [value for _unused, value in pairs]
     at = pairs[0][0] if len(pairs) == 1 else (pairs[0][0] + pairs[-1][0]) / 2
     return Bucket(at, statistics.fmean(values), min(values), max(values))
 

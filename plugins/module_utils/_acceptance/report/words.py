@@ -62,7 +62,7 @@ def bound(text: str) -> str:
         return value(text == "True")
     for sign, shown in ((">=", "≥"), ("<=", "≤")):
         if text.startswith(f"{sign} "):
-            first, _, rest = text.removeprefix(sign).strip().partition(" ")
+            first, _unused, rest = text.removeprefix(sign).strip().partition(" ")
             return f"{shown}{THIN}{first}" + (f"{THIN if rest == '%' else ' '}{rest}" if rest else "")
     return text
 

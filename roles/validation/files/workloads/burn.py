@@ -217,7 +217,7 @@ class Burn:
 
     def _copy(self, kind: Kind, places: list[Any]) -> None:
         """Move every product to the place before it. A wrong one moves along, and is found when all are compared."""
-        for _ in range(COPIES):
+        for _round in range(COPIES):
             if self._stop.is_set():
                 return
             began = time.perf_counter()
@@ -295,7 +295,7 @@ def main() -> None:
     stop = threading.Event()
     torch = workload.framework("torch")
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_unused: stop.set())
     workload.say(
         "begin",
         workload="burn",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -68,12 +69,12 @@ class Card:
         """How long so many calls take, on the card's own clock."""
         if not self.cuda:
             start = time.perf_counter()
-            for _ in range(calls):
+            for _round in range(calls):
                 work()
             return time.perf_counter() - start
-        begin, end = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin, end = (self.torch.cuda.Event(enable_timing=True) for _round in range(2))
         begin.record()
-        for _ in range(calls):
+        for _round in range(calls):
             work()
         end.record()
         end.synchronize()
@@ -132,6 +133,6 @@ def error_of(found: Any, exact: Any) -> float:
     """The largest difference, as a share of the largest value; infinite where it is not even a number."""
     difference = (found.double().cpu() - exact.double()).abs().max().item()
     largest = exact.double().abs().max().item()
-    if difference != difference:
+    if math.isnan(difference):
         return float("inf")
     return difference / largest if largest else difference

@@ -94,7 +94,7 @@ class Group:
     def all_of(self, value: int) -> list[int]:
         """That of each process, in their order."""
         mine = self._torch.tensor([value], dtype=self._torch.int64, device=self._device)
-        every = [self._torch.zeros_like(mine) for _ in range(self.workers)]
+        every = [self._torch.zeros_like(mine) for _round in range(self.workers)]
         self._distributed.all_gather(every, mine)
         return [int(one.item()) for one in every]
 
@@ -108,7 +108,7 @@ class Group:
         first = self.slowest(card.seconds(work, 2) / 2)
         calls = max(1, min(_MOST_CALLS, int(_ROUND_S / max(first, 1e-6))))
         card.seconds(work, calls)
-        rounds = [self.slowest(card.seconds(work, calls) / calls) for _ in range(_ROUNDS)]
+        rounds = [self.slowest(card.seconds(work, calls) / calls) for _round in range(_ROUNDS)]
         return Rate(tensor.numel() * tensor.element_size(), self.workers, rounds)
 
     def leave(self, barrier: Any) -> None:

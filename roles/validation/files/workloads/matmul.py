@@ -83,7 +83,7 @@ def _error(torch: ModuleType, result: Any, a: Any, b: Any) -> float:
     """Of a block of rows and columns from all over."""
     size = a.shape[0]
     random = torch.Generator().manual_seed(7)
-    rows, columns = (torch.randperm(size, generator=random)[:_SAMPLED] for _ in range(2))
+    rows, columns = (torch.randperm(size, generator=random)[:_SAMPLED] for _round in range(2))
     exact = a.float().cpu()[rows].double() @ b.float().cpu()[:, columns].double()
     return cards.error_of(result.float().cpu()[rows][:, columns], exact)
 
@@ -93,7 +93,7 @@ def _measure(card: cards.Card, precision: Precision, size: int, seconds: float) 
     torch.set_float32_matmul_precision(precision.float32)
     random = torch.Generator(card.device).manual_seed(1000 + card.index)
     kind = getattr(torch, precision.kind)
-    a, b = (torch.randn(size, size, device=card.device, generator=random).to(kind) for _ in range(2))
+    a, b = (torch.randn(size, size, device=card.device, generator=random).to(kind) for _round in range(2))
     multiply = _multiplication(torch, precision, a, b)
     first = multiply().clone()
     calls = card.warm_up(multiply, seconds / 4)

@@ -107,8 +107,8 @@ def _take(card: cards.Card) -> list[Any]:
     """Most of the free memory, in blocks."""
     torch = card.torch
     if not card.cuda:
-        return [torch.empty(1 << 22, dtype=torch.int32) for _ in range(4)]
-    free, _ = torch.cuda.mem_get_info(card.device)
+        return [torch.empty(1 << 22, dtype=torch.int32) for _round in range(4)]
+    free, _unused = torch.cuda.mem_get_info(card.device)
     size = min(_GIB, max(1 << 26, free // 16))
     blocks: list[Any] = []
     while (len(blocks) + 1) * size <= min(free * _SHARE, free - _SPARE * size):

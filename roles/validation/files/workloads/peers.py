@@ -23,7 +23,7 @@ def _copy(torch: ModuleType, source: Any, target: Any, seconds: float) -> cards.
         for one in (source, target):
             torch.cuda.synchronize(one.device)
 
-    for _ in range(2):
+    for _round in range(2):
         target.copy_(source)
     wait()
     rounds: list[float] = []
@@ -75,7 +75,7 @@ def main() -> None:
     if options.device == "cpu":
         workload.fail("there are no peers on a CPU")
     seconds = 0.2 if options.size == "small" else 0.5
-    team.run(1, options.device, lambda _: _work(torch, options.workers, seconds))
+    team.run(1, options.device, lambda _unused: _work(torch, options.workers, seconds))
     workload.end()
 
 

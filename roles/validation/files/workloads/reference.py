@@ -7,6 +7,7 @@ equal is wrong, and no tolerance can hide it.
 
 from __future__ import annotations
 
+import math
 import random
 
 SIDE = 48
@@ -67,7 +68,7 @@ def learned(workers: int) -> list[float]:
 
 def difference(found: list[float], expected: list[float]) -> float:
     """The largest distance from what is expected, as a share of the largest that is expected; infinite where one is no number."""
-    if len(found) != len(expected) or any(value != value for value in found):
+    if len(found) != len(expected) or any(math.isnan(value) for value in found):
         return float("inf")
     largest = max(abs(value) for value in expected)
     return max(abs(one - other) for one, other in zip(found, expected, strict=True)) / largest

@@ -79,7 +79,7 @@ def run(workers: int, device: str, work: Work) -> None:
     finally:
         children.end()
     if children.failures:
-        _, _, index, says, missing = min(children.failures)
+        _unused, _unused, index, says, missing = min(children.failures)
         workload.fail(says, gpu=index, missing=missing)
 
 
@@ -114,7 +114,7 @@ class _Children:
                 selector.register(pipe, selectors.EVENT_READ, index)
             while selector.get_map() and (deadline is None or time.monotonic() < deadline):
                 wait = None if deadline is None else max(0.0, deadline - time.monotonic())
-                for key, _ in selector.select(wait):
+                for key, _unused in selector.select(wait):
                     index = int(key.data)
                     chunk = os.read(self._pipes[index], 1 << 16)
                     if chunk:
@@ -136,7 +136,7 @@ class _Children:
             os.close(pipe)
 
     def _reap(self, index: int) -> None:
-        _, status = os.waitpid(self._pids.pop(index), 0)
+        _unused, status = os.waitpid(self._pids.pop(index), 0)
         code = os.waitstatus_to_exitcode(status)
         if not code or index in self._spoke:
             return
@@ -205,6 +205,6 @@ def local_cpus(address: str) -> set[int]:
         return set()
     found: set[int] = set()
     for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
+        first, _unused, last = part.partition("-")
         found.update(range(int(first), int(last or first) + 1))
     return found & os.sched_getaffinity(0)

@@ -119,7 +119,7 @@ def _data(card: cards.Card, plan: Plan) -> list[tuple[Any, Any]]:
     own = torch.Generator().manual_seed(100 + card.index)
     pictures = torch.randn(_CLASSES, 3, plan.image, plan.image, generator=common)
     made = []
-    for _ in range(_BATCHES):
+    for _round in range(_BATCHES):
         labels = torch.randint(0, _CLASSES, (plan.batch,), generator=own)
         noise = torch.randn(plan.batch, 3, plan.image, plan.image, generator=own)
         images = (pictures[labels] + 0.5 * noise).to(card.device)
@@ -170,7 +170,7 @@ class _Run:
     def rate(self, name: str, trainer: Trainer, together: bool) -> None:
         """Samples a second: of this process, or of all together by the slowest."""
         card, plan = self.card, self.plan
-        for _ in range(plan.warm_up):
+        for _round in range(plan.warm_up):
             trainer.step()
         card.wait()
         steps = plan.least[name]
@@ -183,7 +183,7 @@ class _Run:
             steps = int(self._group.slowest(steps))
         rounds = []
         with workload.phase(name, self.index):
-            for _ in range(plan.repeats):
+            for _round in range(plan.repeats):
                 seconds = card.seconds(trainer.step, steps) / steps
                 rounds.append(self._group.slowest(seconds) if together else seconds)
         found = cards.Rounds(rounds)
@@ -247,7 +247,7 @@ def main() -> None:
     torchvision = workload.framework("torchvision")
     workload.begin("training", options, **cards.versions(torch), torchvision=str(torchvision.__version__))
     barrier = team.barrier(options.workers)
-    with groups.prepared(torch) as (meet, _):
+    with groups.prepared(torch) as (meet, _unused):
         team.run(
             options.workers,
             options.device,

@@ -107,6 +107,12 @@ def test_a_comparison_as_json(runs, capsys):
     assert [row["change_percent"] for row in found["rows"] if row["figure"]] == [-21.26]
 
 
+def test_a_comparison_as_a_page(runs, capsys, tmp_path):
+    page = tmp_path / "compared.html"
+    assert call(capsys, "compare", "one", "two", "--folder", str(runs), "--html", str(page))[0] == 1
+    assert "21.3" in page.read_text(encoding="utf-8")
+
+
 def test_a_run_that_is_not_there(runs, capsys):
     status, out, err = call(capsys, "compare", "one", "three", "--folder", str(runs))
 

@@ -44,6 +44,6 @@ def test_every_check_is_on_the_page() -> None:
 
 def test_every_check_says_what_a_reader_needs() -> None:
     for check in registry.CHECKS:
-        assert min(len(check.about), len(check.expects), len(check.fails)) > 20, check.name
+        assert min(len(check.about), len(check.expects), len(check.fails)) > 15, check.name
         assert check.title
         assert not check.title.endswith("."), check.name

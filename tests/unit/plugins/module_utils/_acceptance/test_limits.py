@@ -18,7 +18,7 @@ RATES = st.floats(min_value=1e-3, max_value=1e6)
 def test_every_threshold_says_what_it_is_for_and_where_it_comes_from():
     assert len(limits.NAMES) == len(limits.TABLE)
     for limit in limits.TABLE:
-        assert limit.about.startswith(("WARN", "FAIL")), limit.name
+        assert limit.about.startswith(("WARN", "FAIL", "UNKNOWN")), limit.name
         assert bool(limit.source) == (limit.value is not None), limit.name
 
 

@@ -27,12 +27,13 @@ end()
 """
 HANGS = """
 import os, subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", CHILD])
+child = subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE)
+child.stdout.readline()
 open(os.path.join(os.path.dirname(__file__), "pids"), "w").write(f"{os.getpid()} {child.pid}")
 time.sleep(600)
 """
-# As every workload of ours, its children end with it.
-CHILD = "import ctypes, time; ctypes.CDLL(None).prctl(1, 9); time.sleep(600)"
+# As of every workload of ours, its children end with it. It says when it has told the kernel so: killed before, it would stay.
+CHILD = "import ctypes, time; ctypes.CDLL(None).prctl(1, 9); print(flush=True); time.sleep(600)"
 
 
 class Tool:

@@ -202,7 +202,10 @@ def test_a_declared_temperature_judges_a_card_that_tells_no_margin() -> None:
 def test_a_limit_of_the_profile_replaces_ours_and_is_named() -> None:
     found = judged(good(late_s=2.0), burn_in_late_warn_s=3.0)
     assert found["responsive"].result.verdict is Verdict.PASS
-    assert any(figure.source == "declared" for figure in found["responsive"].result.figures)
+    assert any(
+        figure.source == "limits.burn_in_late_warn_s of the profile"
+        for figure in found["responsive"].result.figures
+    )
 
 
 def test_a_single_gpu_has_no_siblings() -> None:
