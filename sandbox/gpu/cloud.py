@@ -61,7 +61,8 @@ class Vendor:
     """The repositories, signed with a key that is kept in a folder.
 
     Args:
-        folder: the sandbox's own, where the fingerprint is left for whoever has to check the key.
+        folder: the sandbox's own, where the fingerprint is left for whoever has to check the key. Wheels in its folder ``wheels``
+            are offered as well: the machines may reach no index but this one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -70,12 +71,15 @@ class Vendor:
             write_private(secret, secrets.token_hex(32))
         self._key = SigningKey(bytes.fromhex(secret.read_text("ascii").strip()), KEY_OWNER)
         self._files: dict[str, bytes] | None = None
+        self._wheels = folder / "wheels"
         (folder / FINGERPRINT_FILE).write_text(f"{self._key.fingerprint}\n", "ascii")
 
     def file(self, path: str) -> bytes | None:
         """A file by its path; None if there is none. All are made at the first."""
         if self._files is None:
-            self._files = files(self._key, int(time.time())) | {KEY_PATH: self._key.public().encode()}
+            wheels = {path.name: path.read_bytes() for path in sorted(self._wheels.glob("*.whl"))}
+            made = files(self._key, int(time.time()), wheels)
+            self._files = made | {KEY_PATH: self._key.public().encode()}
         # apt asks for the files of a flat repository as ./name, and pip for a folder of the index.
         plain = unquote(path).replace("/./", "/")
         return self._files.get(f"{plain}index.html" if plain.endswith("/") else plain)

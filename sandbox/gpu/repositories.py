@@ -17,6 +17,7 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from ..debian import Archive, Package, write, write_key
 from ..openpgp import SigningKey
@@ -82,8 +83,14 @@ def debian(*found: kernels.Kernel) -> list[Package]:
     return made
 
 
-def files(key: SigningKey, now: int) -> dict[str, bytes]:
-    """Every file of every repository, by its path."""
+def files(
+    key: SigningKey, now: int, real_wheels: Mapping[str, bytes] = MappingProxyType({})
+) -> dict[str, bytes]:
+    """Every file of every repository, by its path.
+
+    Args:
+        real_wheels: those in the index of wheels that are no stand-ins, by their file names.
+    """
     found: dict[str, bytes] = {}
 
     def flat(path: str, made: Iterable[Package], origin: str) -> None:
@@ -104,7 +111,7 @@ def files(key: SigningKey, now: int) -> dict[str, bytes]:
             made, key, now, origin=origin, folder=f"pool/{component}/l/linux", components=(component,)
         )
         found.update(_below(path, archive.files(suite)))
-    return found | _below("wheels", wheels.files())
+    return found | _below("wheels", wheels.files(real_wheels))
 
 
 def _below(path: str, found: Mapping[str, bytes]) -> dict[str, bytes]:

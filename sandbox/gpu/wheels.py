@@ -18,8 +18,9 @@ import hashlib
 import html
 import io
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from urllib.parse import quote
 
 _TIME = (2024, 1, 1, 0, 0, 0)
@@ -186,10 +187,15 @@ LOCKS: dict[str, tuple[str, ...]] = {
 """The wheels of an environment, for each framework."""
 
 
-def files() -> dict[str, bytes]:
-    """Every file of the index, by its path."""
+def files(real: Mapping[str, bytes] = MappingProxyType({})) -> dict[str, bytes]:
+    """Every file of the index, by its path.
+
+    Args:
+        real: wheels by their file names that are no stand-ins, such as that of uv, for machines that reach no other index.
+    """
     built = {wheel: wheel.content() for wheel in WHEELS}
     found = {f"files/{wheel.file}": content for wheel, content in built.items()}
+    found |= {f"files/{name}": content for name, content in real.items()}
     indexes = {wheel.index for wheel in WHEELS}
     for index in sorted(indexes):
         path = f"whl/{index}" if index else "simple"
@@ -207,6 +213,9 @@ def files() -> dict[str, bytes]:
                 if wheel.name == name
             ]
             found[f"{path}/{name}/index.html"] = _page(links)
+    for file, content in real.items():
+        link = f"../../files/{quote(file)}#sha256={hashlib.sha256(content).hexdigest()}"
+        found[f"simple/{file.partition('-')[0]}/index.html"] = _page([(link, file)])
     return found | {f"locks/{name}.txt": lock(name).encode() for name in LOCKS}
 
 

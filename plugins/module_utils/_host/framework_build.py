@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from .framework_environments import MARKER, SCHEMA, EnvironmentsError, Place, marker, remove, write
 
@@ -51,6 +52,12 @@ class Sources:
             *(f"--extra-index-url={url}" for url in self.extra_index_urls),
             *wheels,
         ]
+
+    def trusted(self) -> list[str]:
+        """What pip wants to be told besides, of an index that is not behind TLS. Its files are known by the lock's hashes."""
+        urls = (self.index_url, *self.extra_index_urls, self.wheels)
+        hosts = {urlsplit(url).netloc for url in urls if url.startswith("http://")}
+        return [f"--trusted-host={host}" for host in sorted(hosts)]
 
 
 @dataclass(frozen=True)
@@ -170,7 +177,7 @@ def _by_pip(wanted: Wanted, folder: Path, lock: Path, framework: str) -> Iterato
     yield [
         str(folder / "bin" / "python"), "-m", "pip", "--quiet", "--isolated", "--disable-pip-version-check", "--no-cache-dir",
         "install", "--require-hashes", "--no-deps", "--only-binary=:all:", *certificates,
-        *wanted.sources.options(), f"--requirement={lock}",
+        *wanted.sources.options(), *wanted.sources.trusted(), f"--requirement={lock}",
     ]  # fmt: skip
 
 

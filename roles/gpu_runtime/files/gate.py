@@ -62,6 +62,11 @@ def last_line(text: str) -> str:
     return (text.strip().splitlines() or ["it said nothing"])[-1]
 
 
+def reason(text: str) -> str:
+    """Why a container does not start: engines end with how to get help, and the error stands before it."""
+    return next((line.strip() for line in text.splitlines() if "rror" in line), last_line(text))
+
+
 def packages(wanted: dict[str, Any]) -> dict[str, str]:
     """The four packages, in one version, held."""
     _status, said = run(
@@ -288,7 +293,7 @@ def containers(wanted: dict[str, Any], uuids: set[str]) -> None:
                 images[route.engine] = prepared(route.engine, wanted["image"])
             status, said = route.start(images[route.engine])
             if status != 0:
-                check(route.name, False, f"the container does not start: {last_line(said)}")
+                check(route.name, False, f"the container does not start: {reason(said)}")
                 continue
             good, says = route.looked(uuids)
             if check(route.name, good, f"a container does not see every GPU: {says}"):
