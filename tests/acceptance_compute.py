@@ -21,6 +21,7 @@ FACTS_OF = {
     "rtx5090": {"model": "rtx5090", "pci_id": "2b85", "gen": 5},
     "rtx4090": {"model": "rtx4090", "pci_id": "2684", "gen": 4},
     "h100": {"model": "h100", "pci_id": "2330", "gen": 5},
+    "h100-pcie": {"model": "h100", "pci_id": "2331", "gen": 5},
     "a10": {"model": "a10", "pci_id": "2236", "gen": 4},
     "stranger": {"model": None, "pci_id": "ffff", "gen": 5},
 }
@@ -40,6 +41,7 @@ def facts(*models: str, **link: Any) -> dict[str, Any]:
                 "model": card["model"],
                 "pci_id": card["pci_id"],
                 "pci_address": f"0000:{index * 32 + 1:02x}:00.0",
+                "max_clocks": {"sm_mhz": 3090},
                 "link": {"gen_now": 1, "gen_max": generation, "width_now": 16, "width_max": 16, **link},
             }
         )
@@ -171,8 +173,8 @@ def kernels(gpus: int = 4) -> WorkloadRun:
     return told([line("architectures", "sm_90 sm_100 sm_120"), *each(of, gpus)], ["kernels"], gpus)
 
 
-RATES = {"fp32": 83.0, "tf32": 119.0, "fp16": 238.0, "bf16": 238.0, "fp8": 420.0}
-"""At 2.9 GHz; 252.3 is the peak in bf16."""
+RATES = {"fp32": 83.0, "tf32": 119.0, "fp16": 238.0, "bf16": 238.0, "fp8": 774.0}
+"""At 2.9 GHz; 252.3 is the peak in bf16, 1010 in fp8."""
 
 
 def matmul(gpus: int = 4, **reading: Any) -> WorkloadRun:

@@ -368,3 +368,96 @@ def test_what_the_kernel_says_while_nobody_is_there_is_read_afterwards(
     assert "Xid 79" in said
     assert box.verdicts()["kernel_errors"] == "FAIL"
     assert box.verdicts()["hours_burned"] == "PASS"
+
+
+def crash(box: Box, **more: Any) -> None:
+    """It burns, and then nobody is at it any more."""
+    process = box.begin(device="cuda", **more)
+    assert eventually(lambda: len(box.ticks()) >= 2), process.communicate()[0]
+    process.kill()
+    process.wait()
+
+
+def test_a_gpu_that_is_lost_over_a_restart_fails_it(simulated: tuple[Box, SimulatedMachine]) -> None:
+    box, machine = simulated
+    crash(box, seconds=600)
+    uuids = [gpu["uuid"] for gpu in box.document()["machine"]["gpus"]]
+    machine.break_("unplugged", "--device", "1")
+    assert machine.sandbox.control("reboot")[0] == 0
+    ticks = len(box.ticks())
+    ran = box.run("--resume")
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    says = f"GPU 1 ({uuids[1]}) burned before, and the driver does not answer for it any more"
+    assert says in ran.stdout
+    assert box.verdicts()["workers_alive"] == "FAIL"
+    assert box.document()["burn_in"]["stopped"] == says
+    assert len(box.ticks()) == ticks, "those that are left do not go on under other numbers"
+    [numbers] = [check for check in box.document()["checks"] if check["name"] == "numbers"]
+    assert [figure["gpu"] for figure in numbers["figures"]] == [0, 1, 2, 3], "judged are those that began"
+    assert box.status()["over"]
+
+
+def test_without_any_gpu_it_is_left_to_be_gone_on_with(simulated: tuple[Box, SimulatedMachine]) -> None:
+    box, machine = simulated
+    crash(box, seconds=3)
+    assert machine.sandbox.rmmod("nvidia_uvm", "nvidia")[0] == 0
+    assert "the driver answers for no GPU" in box.run("--resume").stderr
+    assert not box.status()["over"]
+    assert machine.sandbox.modprobe("nvidia")[0] == 0
+    assert box.run("--resume").returncode == 0
+    assert box.verdicts()["hours_burned"] == "PASS"
+
+
+def test_with_more_gpus_than_at_the_beginning_it_ends_and_blames_none(
+    simulated: tuple[Box, SimulatedMachine],
+) -> None:
+    box, _ = simulated
+    crash(box, seconds=600)
+    path = box.run_folder / "burn_in.jsonl"
+    begin, *rest = path.read_text().splitlines()
+    record = json.loads(begin)
+    record["gpus"].pop()
+    path.write_text("\n".join([json.dumps(record), *rest, ""]))
+    ran = box.run("--resume")
+    assert ran.returncode == 4, ran.stdout + ran.stderr
+    assert box.verdicts()["hours_burned"] == "UNKNOWN"
+    assert "FAIL" not in box.verdicts().values()
+    assert box.document()["burn_in"]["stopped"].startswith("the machine has other GPUs than when it began")
+
+
+@pytest.mark.parametrize(
+    ("declared", "broken", "says"),
+    [
+        (False, "unseen", "the driver answers for 3 GPUs, and there are 4"),
+        (False, "lost", "the driver answers for 3 GPUs, and there are 4"),
+        (True, "unplugged", "the driver answers for 3 GPUs, and 4 are declared"),
+    ],
+)
+def test_it_does_not_begin_without_all_gpus(
+    simulated: tuple[Box, SimulatedMachine], declared: bool, broken: str, says: str
+) -> None:
+    box, machine = simulated
+    if declared:
+        profile = json.loads(box.profile.read_text())
+        box.profile.write_text(json.dumps({**profile, "gpus": {"rtx-5090": 4}}))
+    machine.break_(broken, "--device", "1")
+    said = box.begin(device="cuda", seconds=2).communicate(timeout=60)[0]
+    assert says in said
+    assert "gpu-acceptance run --suite quick" in said
+    assert box.records() == []
+
+
+@pytest.mark.parametrize("number", [0, signal.SIGTERM])
+def test_a_wrong_number_after_the_last_look_counts(box: Box, tmp_path: Path, number: int) -> None:
+    worker = tmp_path / "stand-in/worker.py"
+    last = '                say("figure", name="mismatch", gpu=gpu, value=1)\n                break\n'
+    assert worker.read_text().count("                break\n") == 1
+    worker.write_text(worker.read_text().replace("                break\n", last))
+    process = box.begin(seconds=600 if number else 2)
+    if number:
+        assert eventually(lambda: len(box.ticks()) >= 1)
+        process.send_signal(number)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == (130 if number else 1), said
+    assert [one["mismatches"] for one in box.records() if one["event"] == "counts"] == [{"0": 1, "1": 1}]
+    assert box.verdicts()["numbers"] == "FAIL"

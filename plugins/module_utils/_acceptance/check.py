@@ -104,10 +104,14 @@ class WorkloadRun:
         """The figures of a name."""
         return [figure for figure in self.figures if figure["name"] == name]
 
-    def during(self, name: str, gpu: int | None = None) -> list[Sample]:
-        """What was read of a GPU in the phases of a name."""
+    def during(self, name: str, gpu: int | None = None, *, margin: float = 0.0) -> list[Sample]:
+        """What was read of a GPU in the phases of a name.
+
+        Args:
+            margin: seconds at both ends of a phase that do not count, for readings that are of a time and not of a moment.
+        """
         spans = [
-            (phase["begin"], phase["end"])
+            (phase["begin"] + margin, phase["end"] - margin)
             for phase in self.phases
             if phase["name"] == name and phase.get("gpu") in (None, gpu)
         ]

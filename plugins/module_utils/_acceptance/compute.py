@@ -32,13 +32,15 @@ def run(ctx: Context, workload: str, *arguments: str, seconds: float) -> Workloa
     """Run a workload of PyTorch: small in all suites but full, and on the CPU.
 
     Raises:
-        CannotLook: there is no GPU that it could use.
+        CannotLook: there is no GPU that it could use, or one is cut into parts.
     """
     if ctx.workers < 1:
         raise CannotLook(
             "no driver answers for a GPU",
             "install the driver with role nvidia_driver, or see what its gate says",
         )
+    if ctx.device != CPU:
+        _whole(ctx)
     full = ctx.suite == FULL and ctx.device != CPU
     # Four processes that load a framework from a cold disk take their time.
     return ctx.workload(
@@ -48,6 +50,21 @@ def run(ctx: Context, workload: str, *arguments: str, seconds: float) -> Workloa
         "full" if full else "small",
         *arguments,
         seconds=seconds * (3 if full else 1),
+    )
+
+
+def _whole(ctx: Context) -> None:
+    """CUDA shows a process one part of such a GPU, and numbers what it shows anew: what is measured would be of another one."""
+    cut = [
+        index for index, device in sorted(devices(ctx).items()) if (device.get("mig") or {}).get("current")
+    ]
+    if not cut:
+        return
+    named = ", ".join(f"GPU {index}" for index in cut)
+    listing = ",".join(map(str, cut))
+    raise CannotLook(
+        f"{named} {'is' if len(cut) == 1 else 'are'} cut into parts (MIG), and a part is not measured here",
+        f"make the card whole: `nvidia-smi -i {listing} -mig 0`, or waive this check with that reason",
     )
 
 
@@ -67,6 +84,12 @@ def trouble(done: WorkloadRun, what: str) -> Result | None:
         return failed(
             f"{what} hung: {says}",
             "look for Xid lines in the kernel's log (check kernel_log); a GPU that hangs again after a reboot has a defect",
+        )
+    if "SIGKILL" in says:
+        # Nothing that a card does ends a process so; the kernel does that to who uses most of the host's memory.
+        return unknown(
+            f"{what} could not be measured: {says}",
+            "see `journalctl -k | grep -i 'out of memory'`; give the host more memory or end what uses it, then run it again",
         )
     if _OF_OURS.search(says) or not (done.crashed or _OF_A_GPU.search(says)):
         return unknown(
@@ -92,6 +115,11 @@ def devices(ctx: Context) -> dict[int, Mapping[str, Any]]:
 def models(ctx: Context) -> dict[int, str]:
     """The catalog's name of each GPU's model; empty: it knows none."""
     return {index: str(device.get("model") or "") for index, device in devices(ctx).items()}
+
+
+def pci_ids(ctx: Context) -> dict[int, str]:
+    """The PCI device id of each GPU; empty: not known."""
+    return {index: str(device.get("pci_id") or "") for index, device in devices(ctx).items()}
 
 
 def forms(ctx: Context) -> set[str]:
@@ -154,6 +182,27 @@ def mean(values: Iterable[float | int | None]) -> float | None:
     """Of those that were read; None: none was."""
     read = [float(value) for value in values if value is not None]
     return sum(read) / len(read) if read else None
+
+
+UNDER_LOAD = "link generation under load"
+"""The figure of the check pcie_under_load."""
+
+
+def generation(ctx: Context, samples: Iterable[Sample], gpu: int) -> int | None:
+    """That of a GPU's link when it is busy: a reading between two transfers may be of a link that saves power.
+
+    It is what pcie_under_load found, which says whether that is enough; where it found nothing, the most that the link can have.
+    """
+    found = ctx.results.get("pcie_under_load")
+    told = [
+        one.value
+        for one in (found.figures if found else ())
+        if one.name == UNDER_LOAD and one.gpu == gpu and isinstance(one.value, int)
+    ]
+    link: Mapping[str, Any] = devices(ctx).get(gpu, {}).get("link") or {}
+    expected: Iterable[int | None] = told or [link.get("gen_max")]
+    read = [*expected, *(sample.link_gen for sample in samples)]
+    return max((one for one in read if one is not None), default=None)
 
 
 def sm_mhz(samples: Iterable[Sample]) -> float | None:

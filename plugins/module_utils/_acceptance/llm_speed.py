@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .._fleet.gpu import catalog
+from . import peaks
 from .check import Context, WorkloadRun
 from .framework_support import broken
 from .limits import NOT_JUDGED, Limits
@@ -110,14 +110,15 @@ def bound(context: Context, weights_gb: float, split: int) -> Bound | None:
     if rates:
         slowest, source = min(rates), "measured by memory_bandwidth"
     else:
-        models = [catalog.find(str(device.get("model") or "")) for device in _answering(context)]
-        known = [model for model in models if model and model.peak.memory_tb_s]
-        if not known or len(known) < len(models):
+        nominal = [
+            peaks.memory_gb_s(str(device.get("model") or ""), str(device.get("pci_id") or ""))
+            for device in _answering(context)
+        ]
+        known = [one for one in nominal if one]
+        if not known or len(known) < len(nominal):
             return None
-        model = min(known, key=lambda one: one.peak.memory_tb_s or 0.0)
-        slowest = 1000 * (model.peak.memory_tb_s or 0.0)
-        unsure = ", unverified" if "peak" in model.unverified else ""
-        source = f"catalog{unsure}"
+        slowest, says = min(known)
+        source = "catalog, unverified" if "unverified" in says else "catalog"
     many = f" x {split} GPUs" if split > 1 else ""
     return Bound(
         slowest * split / weights_gb,

@@ -24,7 +24,8 @@ class PerClock:
     Attributes:
         tensor: fp16 (where there is, bf16) multiplied, fp32 accumulated, without sparsity.
         fp32: of the ordinary units.
-        halved: GeForce cards have half the tensor rate where the sum is fp32.
+        halved: GeForce cards have half the tensor rate where the sum is fp32; not in fp8, for which PyTorch lets the hardware sum
+            up less exactly (an RTX 5090 was measured at 774 TFLOPS by others, 153 % of the half).
         tf32: whether there is TF32, at half the rate of fp16.
         fp8: whether there is fp8, at twice the rate of fp16.
     """
@@ -65,7 +66,31 @@ MULTIPROCESSORS = {
     "rtx5090": 170,
     "rtx-pro-6000": 188,
 }
-"""Where the workload did not count them; the same model in another form may have fewer."""
+"""Where the workload did not count them; of the cards in another form, see `CARDS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What a card has that is not its model's. None: it has its model's.
+
+    Attributes:
+        unverified: nobody has confirmed it.
+    """
+
+    memory_tb_s: float | None = None
+    tensor_tflops: float | None = None
+    tf32_tflops: float | None = None
+    multiprocessors: int | None = None
+    unverified: bool = False
+
+
+CARDS = {
+    "2331": Own(memory_tb_s=2.0, tensor_tflops=756.0, tf32_tflops=378.0, multiprocessors=114),
+    "2321": Own(memory_tb_s=3.9, unverified=True),
+    "15f7": Own(memory_tb_s=0.549, unverified=True),
+}
+"""By PCI device id: H100 PCIe, H100 NVL, P100 PCIe 12 GB."""
+_AS_ITS_MODEL = Own()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +115,7 @@ def tflops_per_ghz(model: catalog.GpuModel, precision: str, multiprocessors: int
     operations: float | None = per_clock.fp32
     if precision != "fp32":
         tensor = per_clock.tensor
-        if tensor is not None and per_clock.halved and "GeForce" in model.full_name:
+        if tensor is not None and precision != "fp8" and per_clock.halved and "GeForce" in model.full_name:
             tensor //= 2
         has = {
             "fp16": True,
@@ -104,7 +129,12 @@ def tflops_per_ghz(model: catalog.GpuModel, precision: str, multiprocessors: int
 
 
 def matmul(
-    model_name: str, precision: str, sm_mhz: float | None, multiprocessors: int | None = None
+    model_name: str,
+    precision: str,
+    sm_mhz: float | None,
+    multiprocessors: int | None = None,
+    *,
+    pci_id: str = "",
 ) -> Peak | None:
     """What a GPU could reach in a precision.
 
@@ -113,18 +143,21 @@ def matmul(
         precision: fp32, tf32, fp16, bf16 or fp8.
         sm_mhz: its mean SM clock while it was measured; None: it was not read.
         multiprocessors: as the card itself says; None: the model's.
+        pci_id: of the card; empty: any of the model.
     """
     model = catalog.find(model_name) if model_name else None
     if model is None:
         return None
-    rate = tflops_per_ghz(model, precision, multiprocessors)
+    own = CARDS.get(pci_id.lower(), _AS_ITS_MODEL)
+    rate = tflops_per_ghz(model, precision, multiprocessors or own.multiprocessors)
     if rate is not None and sm_mhz:
         source = f"{rate:.1f} TFLOPS for each GHz of its SM clock, {sm_mhz / 1000:.2f} GHz meanwhile"
         return Peak(rate * sm_mhz / 1000, f"{source} ({_UNVERIFIED})", True)
+    tensor = own.tensor_tflops or model.peak.tensor_tflops
     nominal = {
-        "fp16": model.peak.tensor_tflops,
-        "bf16": model.peak.tensor_tflops if model.generation.bf16 else None,
-        "tf32": model.peak.tf32_tflops,
+        "fp16": tensor,
+        "bf16": tensor if model.generation.bf16 else None,
+        "tf32": own.tf32_tflops or model.peak.tf32_tflops,
     }.get(precision)
     if nominal is None:
         return None
@@ -136,9 +169,19 @@ def matmul(
     )
 
 
-def memory_gb_s(model_name: str) -> tuple[float, str] | None:
-    """The nominal memory bandwidth, and where it comes from; None: not known."""
+def memory_gb_s(model_name: str, pci_id: str = "") -> tuple[float, str] | None:
+    """The nominal memory bandwidth, and where it comes from; None: not known.
+
+    Args:
+        model_name: the catalog's short name.
+        pci_id: of the card; empty: any of the model.
+    """
     model = catalog.find(model_name) if model_name else None
+    own = CARDS.get(pci_id.lower(), _AS_ITS_MODEL)
+    card = catalog.by_pci_id(pci_id.lower()) if pci_id else None
+    if model and card and own.memory_tb_s is not None:
+        worth = ", unverified" if own.unverified else ""
+        return own.memory_tb_s * 1000, f"nominal bandwidth of the {card.name}{worth}"
     if model is None or model.peak.memory_tb_s is None:
         return None
     worth = ", unverified" if model.known("peak") == catalog.UNVERIFIED else ""

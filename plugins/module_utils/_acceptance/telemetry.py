@@ -15,11 +15,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .._fleet.gpu.health_devices import SLOWED
 from .._fleet.gpu.smi import SmiError, SmiLog, parse
 from .._host.gpu_programs import run
 from .check import Sample
 
 INTERVAL_S = 2.0
+UNTOLD = "untold"
+"""Among the reasons of a reading: the driver did not tell of every reason that is a fault."""
 _ANSWER_S = 20.0
 _MOST_KEPT = 2_000_000
 """Readings in memory: four GPUs every two seconds for eleven days."""
@@ -32,6 +35,7 @@ def samples_of(log: SmiLog, at: float) -> list[Sample]:
 
 def _sample(gpu: Mapping[str, Any], at: float) -> Sample:
     temperatures, clocks, link = gpu["temperatures"], gpu["clocks"], gpu["link"]
+    untold = any(f"throttle.{name}" in gpu["missing"] for name in SLOWED)
     return Sample(
         at=at,
         gpu=int(gpu["index"]),
@@ -45,7 +49,7 @@ def _sample(gpu: Mapping[str, Any], at: float) -> Sample:
         memory_used_mib=gpu["memory_used_mib"],
         link_gen=link["gen_now"],
         link_width=link["width_now"],
-        reasons=tuple(gpu["throttle"]),
+        reasons=(*gpu["throttle"], UNTOLD) if untold else tuple(gpu["throttle"]),
     )
 
 

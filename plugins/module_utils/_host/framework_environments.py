@@ -92,9 +92,23 @@ def marker(folder: Path) -> dict[str, Any]:
     return read if isinstance(read, dict) and read.get("schema") == SCHEMA else {}
 
 
+def refuse_foreign_cache(root: Path) -> None:
+    """Leave somebody else's folder alone that is in the place of our cache, which nobody but us may get into."""
+    cache = root / "cache"
+    # Until there is a guard nothing of ours is in it, but what uv has put there when it made a lock.
+    if (
+        cache.is_dir()
+        and any(cache.iterdir())
+        and not (root / ".guard").exists()
+        and not (cache / "CACHEDIR.TAG").exists()
+    ):
+        raise EnvironmentsError(f"{cache} is of somebody else and was left as it is; choose another root")
+
+
 @contextmanager
 def alone(place: Place, seconds: float = LOCK_SECONDS) -> Iterator[None]:
     """Be the only one to change anything under the root, also against a program that somebody killed has left running."""
+    refuse_foreign_cache(place.root)
     # Whatever ours is, everybody is to use what is built; but not what uv has for itself.
     umask = os.umask(0o022)
     place.root.mkdir(parents=True, exist_ok=True)

@@ -191,6 +191,17 @@ def in_use(wanted: dict[str, Any]) -> None:
         )
 
 
+def locked(wanted: dict[str, Any]) -> None:
+    """That it is known of every declared framework which environment is to be in use."""
+    for title in wanted["unlocked"]:
+        check(
+            f"{title} is the declared one",
+            False,
+            "nobody can say, for there is no lock of it on the control machine; run '--tags frameworks', which makes one, or fetch it "
+            "from where it was made; whoever commits ai_frameworks_locks_folder has it on every control machine",
+        )
+
+
 def disk(folder: str) -> tuple[int, int]:
     """Bytes on the disk of all environments and the cache: each counted by itself, and as they share them."""
     apart, actual, seen = 0, 0, set()
@@ -232,6 +243,7 @@ def main() -> None:
     """Run the checks and print them with the versions as one JSON object."""
     wanted = json.load(sys.stdin)
     in_use(wanted)
+    locked(wanted)
     lost = wanted["expected"] - wanted["workers"]
     if wanted["device"] == "cuda" and not wanted["deferred"]:
         check(
@@ -245,6 +257,14 @@ def main() -> None:
         runs = compute(wanted)
         versions = {run.framework: judge(run, wanted) for run in runs}
         together(runs)
+    if not checks and wanted["unsupported"]:
+        titles = ", ".join(one["title"] for one in wanted["unsupported"])
+        check(
+            "a framework computes",
+            False,
+            f"of those that are declared ({titles}) none can be had on this machine, so nothing was proved; declare another, or "
+            "leave these out",
+        )
     apart, actual = disk(wanted["folder"])
     simulated = wanted["simulated"] or any(
         begin.get("simulated") for run in runs for begin in run.of("begin")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Prove that the tools are there, and that the exporters tell of every GPU, now. Changes nothing.
 
-usage: python3 - '{"tools": [...], "units": [...], "node": URL, "smi": true, "dcgm": URL, "gpus": 4, "interval": 15}' < gate.py
+usage: python3 - '{"tools": [...], "units": [...], "listen": "ADDRESS:PORT", "node": URL, "smi": true, "dcgm": URL, "gpus": 4, "interval": 15}' < gate.py
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 PROGRAMS = {"htop": "htop", "iotop-c": "iotop-c", "nvtop": "nvtop"}
@@ -81,25 +82,51 @@ def node(wanted: dict[str, Any]) -> None:
     )
 
 
+def shown(unit: str) -> dict[str, str]:
+    """What systemd says of a unit."""
+    asked = "--property=ActiveState,UnitFileState,NeedDaemonReload,MainPID"
+    done = subprocess.run(["systemctl", "show", asked, unit], check=False, capture_output=True, text=True)
+    return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+
+
+def stale(unit: str, state: dict[str, str], wanted: dict[str, Any]) -> bool:
+    """Whether a unit runs with settings that are not those of its files any more."""
+    if state.get("NeedDaemonReload") == "yes":
+        return True
+    if unit != "prometheus-node-exporter.service" or state.get("MainPID", "0") == "0":
+        return False
+    try:
+        words = (
+            Path(f"/proc/{state['MainPID']}/cmdline")
+            .read_text(encoding="utf-8", errors="replace")
+            .split("\0")
+        )
+    except OSError:
+        return False
+    return f"--web.listen-address={wanted['listen']}" not in words
+
+
 def main() -> None:
-    """Print every check."""
+    """Print every check; with ``stale`` only the units that want a restart."""
     wanted = json.loads(sys.argv[1])
+    if "stale" in sys.argv[2:]:
+        print(json.dumps([unit for unit in wanted["units"] if stale(unit, shown(unit), wanted)]))
+        return
     for package in wanted["tools"]:
         program = PROGRAMS[package]
         there = shutil.which(program, path="/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin")
         check(program, there is not None, f"it is not installed; 'apt-get install {package}'")
     for unit in wanted["units"]:
-        done = subprocess.run(
-            ["systemctl", "show", "--property=ActiveState,UnitFileState", unit],
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        state = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+        state = shown(unit)
         check(
             unit,
             state.get("ActiveState") == "active" and state.get("UnitFileState") == "enabled",
             f"it is {state.get('ActiveState', 'unknown')} and {state.get('UnitFileState') or 'not installed'}; see 'journalctl -u {unit}'",
+        )
+        check(
+            f"{unit}, settings",
+            not stale(unit, state, wanted),
+            f"it runs with other settings; 'systemctl restart {unit}'",
         )
     if wanted["node"]:
         node(wanted)

@@ -12,6 +12,14 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
+
+# An exporter that has this file is one that the role has set up.
+OURS = {
+    "prometheus-node-exporter.service": "/etc/systemd/system/prometheus-node-exporter.service.d/gpumesh.conf",
+    "gpumesh-gpu-metrics.service": "/etc/systemd/system/gpumesh-gpu-metrics.service",
+    "nvidia-dcgm-exporter.service": "/etc/systemd/system/nvidia-dcgm-exporter.service.d/gpumesh.conf",
+}
 
 
 def offered(names: list[str]) -> list[str]:
@@ -38,6 +46,7 @@ print(
             "offered": offered(sys.argv[1:]),
             "python_apt": importlib.util.find_spec("apt") is not None,
             "package_lists": bool(glob.glob("/var/lib/apt/lists/*_Packages*")),
+            "managed": [unit for unit, file in OURS.items() if Path(file).exists()],
             "firewall": shutil.which("ufw", path="/usr/sbin:/usr/bin:/sbin:/bin") is not None,
         }
     )

@@ -32,6 +32,8 @@ from typing import Any
 STATE = Path("/var/lib/gpumesh/acceptance")
 PROFILE = Path("/etc/gpumesh/acceptance.json")
 CURRENT = Path("/opt/gpumesh/acceptance/current")
+FACTS = Path("/etc/ansible/facts.d/gpumesh.fact")
+FRAMEWORKS = Path("/opt/gpumesh/frameworks")
 MESSAGE = Path("/etc/motd.d/60-gpumesh-acceptance")
 COMMAND = "/usr/local/bin/gpu-acceptance"
 UNIT = "gpumesh-acceptance.service"
@@ -66,14 +68,30 @@ def look(root: str) -> dict[str, Any]:
 
 
 def fingerprint(root: Path) -> str:
-    """Of the boot, the GPUs that the driver answers for, the driver, what is declared, and the program that checks it."""
+    """Of the boot, the GPUs that the driver answers for, the driver, what is declared, the program that checks it, and the layers
+    that it checks: the GPU runtime and the frameworks."""
     parts = [
         read_text(root / "proc/sys/kernel/random/boot_id"),
         asked("nvidia-smi", "--query-gpu=driver_version,uuid,pci.bus_id", "--format=csv,noheader"),
         read_text(PROFILE),
         os.readlink(CURRENT) if CURRENT.is_symlink() else "",
+        json.dumps(layers(), sort_keys=True),
+        *(f"{link.name} {link.readlink()}" for link in sorted(FRAMEWORKS.glob("*")) if link.is_symlink()),
     ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def layers() -> dict[str, Any]:
+    """What the layers that a run checks have left of themselves, but for who wrote it, and when."""
+    try:
+        found = json.loads(read_text(FACTS))["layers"]
+        return {
+            name: {key: value for key, value in found[name].items() if key not in ("when", "from")}
+            for name in ("gpu_runtime", "ai_frameworks")
+            if name in found
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def asked(*command: str) -> str:
@@ -97,8 +115,18 @@ def stamp(run: str, mark: str) -> dict[str, Any]:
 
 
 def begin(order: str) -> dict[str, Any]:
-    """Start it detached: it goes on when the connection breaks, and systemd ends all of it when it is stopped."""
+    """Start it detached: it goes on when the connection breaks, and systemd ends all of it when it is stopped. One that a play
+    began before and left going is followed if it is of the same; no other is made beside it."""
     given = json.loads(order)
+    # So a run that began before something changed is not taken for one of what is there now.
+    about = f"gpu-acceptance: {given['suite']} on {given['device']}, of {fingerprint(Path(given['root']))}"
+    if _is_active():
+        if _unit("Description") != about:
+            sys.exit(
+                "a run that was started before is still going on; wait for its end, or "
+                f"'systemctl stop {UNIT}' on the machine"
+            )
+        return {"since": float(_unit("ActiveEnterTimestamp").removeprefix("@"))}
     LOG.unlink(missing_ok=True)
     since = time.time()
     command = [
@@ -106,6 +134,7 @@ def begin(order: str) -> dict[str, Any]:
         "--quiet",
         "--collect",
         f"--unit={UNIT}",
+        f"--description={about}",
         f"--property=StandardOutput=file:{LOG}",
         f"--property=StandardError=file:{LOG}",
         f"--property=RuntimeMaxSec={given['seconds']}",
@@ -122,20 +151,27 @@ def begin(order: str) -> dict[str, Any]:
 
 
 def follow(since: str, seconds: str) -> dict[str, Any]:
-    """Wait for the end of the run. The longer it lasts the longer are the steps: a play can take no more than some 240 of them."""
-    step = min(max(float(seconds), (time.time() - float(since)) / 20), _LONGEST_STEP)
-    until = time.monotonic() + step
+    """Wait for the end of the run."""
+    until = time.monotonic() + step_of(time.time() - float(since), float(seconds))
     while (going := _is_active()) and time.monotonic() < until:
         time.sleep(0.5)
     run = newest(float(since))
     return {"going": going, "run": run, "line": _line(run, going), "tail": "" if going else _last_words()}
 
 
+def step_of(elapsed: float, seconds: float) -> float:
+    """The longer a run lasts the longer are the steps: a play can take no more than some 240 of them."""
+    return min(max(seconds, elapsed / 15), _LONGEST_STEP)
+
+
 def _is_active() -> bool:
+    return _unit("ActiveState") in ("active", "activating")
+
+
+def _unit(name: str) -> str:
+    """A property of the unit; a time in seconds since the epoch."""
     return (
-        asked("systemctl", "show", "--property=ActiveState", UNIT)
-        .strip()
-        .endswith(("=active", "=activating"))
+        asked("systemctl", "show", "--timestamp=unix", f"--property={name}", UNIT).strip().partition("=")[2]
     )
 
 
@@ -222,6 +258,12 @@ def summary(folder: Path) -> dict[str, Any]:
         "of": len(checks),
         "now": left[0] if left and document["state"] == "running" else "",
         "bad": [_bad(check) for check in checks if check["verdict"] in ("FAIL", "UNKNOWN") or _is_gap(check)],
+        "proved": [
+            {"name": check["name"], "ok": check["verdict"] in ("PASS", "WARN")}
+            for check in checks
+            # On the CPU what needs a GPU is a gap that nobody can close.
+            if check["verdict"] != "SKIP" or (_is_gap(check) and document["device"] != "cpu")
+        ],
         "warned": [_bad(check) for check in checks if check["verdict"] == "WARN"],
     }
 
@@ -241,8 +283,13 @@ def pack(run: str) -> dict[str, str]:
     archive = STATE / "runs" / f".{run}.tar.gz"
     with tarfile.open(archive, "w:gz", compresslevel=6) as tar:
         for path in sorted(folder.rglob("*")):
-            if path.is_file() and not path.name.startswith("."):
-                tar.add(path, str(path.relative_to(folder)))
+            name = path.relative_to(folder)
+            if (
+                path.is_file()
+                and not path.is_symlink()
+                and not any(part.startswith(".") for part in name.parts)
+            ):
+                tar.add(path, str(name))
     return {"path": str(archive)}
 
 

@@ -141,9 +141,27 @@ def test_the_gate_misses_a_framework_that_is_broken(machine: Machine) -> None:
         machine.ssh(f"sudo mv {site}/jaxlib.away {site}/jaxlib")
 
 
+def test_a_gate_without_a_lock_on_the_control_machine_proves_nothing(machine: Machine) -> None:
+    played = machine.play("--tags", "gate", ai_frameworks_locks_folder="/nonexistent")
+    assert played.returncode == 2
+    assert "PyTorch is the declared one: nobody can say, for there is no lock of it" in played.said
+
+
+def test_a_folder_with_something_of_somebody_else_is_refused(machine: Machine) -> None:
+    played = machine.play(ai_frameworks_folder="/usr/share/doc")
+    assert played.returncode == 2
+    assert "/usr/share/doc has something of somebody else in it" in played.said
+    assert "changed=0" in played.said
+
+
 def test_all_go_without_a_trace(machine: Machine) -> None:
+    machine.ssh(f"sudo touch {ROOT}/notes.txt")
     played = machine.play(playbook="rollback.yml", ai_frameworks_rollback_to="none")
     assert played.returncode == 0, played.said
+    # What somebody else has put there stays, and is all that does.
+    assert "notes.txt stays" in played.said
+    assert machine.ssh(f"ls -A {ROOT}").stdout == "notes.txt\n"
+    machine.ssh(f"sudo rm -r {ROOT}")
     left = machine.ssh(
         f"ls -d {ROOT} /var/lib/gpumesh/ai_frameworks /etc/update-motd.d/*gpumesh*; ls /usr/local/bin; "
         "sudo find / -xdev -path /proc -prune -o \\( -name '*pytorch*' -o -name 'jax*' \\) -print | grep -v ^/tmp"

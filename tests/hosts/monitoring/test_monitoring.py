@@ -103,7 +103,7 @@ def test_only_the_declared_may_fetch(machine: Machine, host) -> None:
 
 def test_prometheus_and_grafana_get_files_they_can_read(machine: Machine) -> None:
     folder = machine.folder / "monitoring"
-    targets = json.loads((folder / "gpumesh-targets.json").read_text())
+    targets = json.loads((folder / "gpumesh-targets" / "machine.json").read_text())
     assert targets == [{"targets": ["0.0.0.0:9100"], "labels": {"job": "gpumesh", "machine": "machine"}}]
     dashboard = json.loads((folder / "gpumesh-dashboard.json").read_text())
     asked = set(re.findall(r"\b(?:nvidia_smi|node)_[a-z_]+", json.dumps(dashboard)))
@@ -111,6 +111,33 @@ def test_prometheus_and_grafana_get_files_they_can_read(machine: Machine) -> Non
     # The memory's limit is told in degrees by cards that have such a sensor.
     unknown = {name for name in asked if name not in told}
     assert not unknown, unknown
+
+
+def test_an_exporter_that_is_not_wanted_any_more_is_gone(machine: Machine, host) -> None:
+    assert machine.play(monitoring_gpu_exporter="none").returncode == 0
+    assert not host.service("gpumesh-gpu-metrics").is_running
+    assert "nvidia_smi_" not in scraped(machine)
+    assert machine.play(monitoring_exporters=False).returncode == 0
+    assert not machine.reaches(9100)
+    assert not host.service("prometheus-node-exporter").is_enabled
+    assert machine.play().returncode == 0
+    assert machine.reaches(9100)
+
+
+def test_a_restart_that_was_missed_is_made_up_for(machine: Machine) -> None:
+    """As after a run that was killed between the files and the restart: it listens where it did before."""
+    undo = "sudo systemctl restart prometheus-node-exporter"
+    lost = (
+        "sudo sed -i s/:9100/:9109/ /etc/gpumesh/node-exporter.env && sudo systemctl restart prometheus-node-exporter"
+        " && sudo sed -i s/:9109/:9100/ /etc/gpumesh/node-exporter.env"
+    )
+    assert machine.ssh(lost).returncode == 0
+    try:
+        assert "it runs with other settings" in machine.play("--tags", "gate").said
+        assert machine.play().returncode == 0
+        assert eventually(lambda: machine.reaches(9100))
+    finally:
+        assert machine.ssh(undo).returncode == 0
 
 
 def test_it_can_be_taken_away(machine: Machine, host) -> None:

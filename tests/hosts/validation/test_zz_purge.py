@@ -39,6 +39,11 @@ def test_to_the_earlier_version_and_by_the_role_to_its_own(machine: Machine) -> 
     assert played.returncode == 0, played.said
     assert current(machine) == "earlier"
     assert machine.ssh("gpu-acceptance list").returncode == 0
+    played = machine.play(playbook="rollback.yml")
+    assert played.returncode == 0, played.said
+    assert "is the earlier version already" in played.said
+    assert "changed=0" in played.said
+    assert current(machine) == "earlier"
     played = machine.play("--tags", "validation_install")
     assert played.returncode == 0, played.said
     assert current(machine) == own

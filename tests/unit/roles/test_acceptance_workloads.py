@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,121 @@ def test_nothing_but_the_standard_library_and_the_framework_is_loaded(workload):
         )
     }
     assert loaded <= set(sys.stdlib_module_names) | ours
+
+
+# What a GPU alone would show, with a PyTorch that is none.
+
+HEAD = """
+import sys, types
+sys.path.insert(0, {workloads!r})
+import cards, collectives, matmul, workload
+"""
+
+
+def play(body: str, *words: str) -> tuple[int, list[dict], str]:
+    """Run a script that has the workloads at hand."""
+    ran = subprocess.run(
+        [sys.executable, "-c", HEAD.format(workloads=str(WORKLOADS)) + textwrap.dedent(body), *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return ran.returncode, lines_of(ran.stdout), ran.stderr
+
+
+REFUSING = """
+class Stand:
+    __version__ = "2.6.0+cu124"
+    float8_e4m3fn = _scaled_mm = None
+
+    class cuda:
+        device_count = staticmethod(lambda: 1)
+        set_device = staticmethod(lambda device: None)
+        get_device_capability = staticmethod(lambda device: (12, 0))
+        get_device_properties = staticmethod(
+            lambda device: types.SimpleNamespace(
+                name="stand-in", major=12, minor=0, multi_processor_count=170, total_memory=1 << 35
+            )
+        )
+
+    @staticmethod
+    def device(kind, index=0):
+        return kind
+
+refused, problem = sys.argv[1:]
+
+def measure(card, precision, size, seconds):
+    if precision.name == refused:
+        raise RuntimeError(problem)
+    workload.figure(precision.name, 1.0, "TFLOPS", gpu=card.index)
+
+matmul._measure = measure
+matmul._work(Stand, "cuda", True, 0)
+"""
+CUBLAS = "CUDA error: {} when calling `cublasLtMatmulAlgoGetHeuristic( ltHandle, computeDesc.descriptor())`"
+
+
+@pytest.mark.parametrize("status", ["CUBLAS_STATUS_NOT_SUPPORTED", "CUBLAS_STATUS_INVALID_VALUE"])
+def test_fp8_that_cublas_refuses_is_what_pytorch_cannot(status):
+    code, lines, _ = play(REFUSING, "fp8", CUBLAS.format(status))
+
+    told = {line["name"]: line for line in lines if line["event"] == "figure"}
+    assert code == 0
+    assert [told[name]["value"] for name in ("fp32", "tf32", "fp16", "bf16", "fp8")] == [
+        1.0,
+        1.0,
+        1.0,
+        1.0,
+        None,
+    ]
+    assert told["fp8"]["why"] == f"PyTorch 2.6.0+cu124 cannot: {CUBLAS.format(status)}"
+
+
+@pytest.mark.parametrize(
+    ("precision", "problem"),
+    [
+        ("bf16", CUBLAS.format("CUBLAS_STATUS_NOT_SUPPORTED")),
+        ("fp8", CUBLAS.format("CUBLAS_STATUS_EXECUTION_FAILED")),
+        ("fp8", "CUDA error: an illegal memory access was encountered"),
+    ],
+)
+def test_any_other_error_of_cuda_ends_the_workload(precision, problem):
+    code, _, said = play(REFUSING, precision, problem)
+    assert code == 1
+    assert f"RuntimeError: {problem}" in said
+
+
+ROOM = """
+class Cuda:
+    empty_cache = staticmethod(lambda: None)
+    mem_get_info = staticmethod(lambda device: (int(sys.argv[1]) << 30, 80 << 30))
+
+class Group:
+    def all_of(self, value):
+        workload.say("mine", value=value)
+        return [value, int(sys.argv[2]) << 30]
+
+card = types.SimpleNamespace(cuda=sys.argv[3] == "cuda", device=0, torch=types.SimpleNamespace(cuda=Cuda))
+workload.say("sizes", sizes=collectives._sizes(card, Group(), sys.argv[3], sys.argv[4]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "device", "size", "largest"),
+    [
+        (70, 60, "cuda", "full", 4096),
+        (70, 5, "cuda", "full", 1024),
+        (5, 70, "cuda", "full", 1024),
+        (70, 70, "cuda", "small", 256),
+        (70, 70, "cpu", "full", 64),
+    ],
+)
+def test_the_largest_message_is_what_every_gpu_has_room_for(mine, other, device, size, largest):
+    code, lines, said = play(ROOM, str(mine), str(other), device, size)
+
+    assert code == 0, said
+    assert lines[-1]["sizes"][-1] == largest << 20
+    assert sorted(lines[-1]["sizes"]) == lines[-1]["sizes"]
+    # All ask or none: an exchange that one leaves out would never end.
+    assert (len(lines) == 2) == ((device, size) == ("cuda", "full"))

@@ -44,7 +44,7 @@ class Gate:
         self.folder = folder / "frameworks"
         self.wanted: dict[str, Any] = {
             "device": "cuda", "folder": str(self.folder), "environments": [], "programs": {}, "workers": 2, "expected": 2,
-            "share": 0.4, "unsupported": [], "deferred": False, "simulated": False,
+            "share": 0.4, "unsupported": [], "unlocked": [], "deferred": False, "simulated": False,
         }  # fmt: skip
 
     def has(self, framework: str, program: str = SOUND) -> None:
@@ -179,6 +179,25 @@ def test_what_was_not_tried_is_named_and_does_not_fail(gate: Gate) -> None:
     evidence = gate.run()
     assert all(one["ok"] for one in evidence["checks"])
     assert evidence["says"][-1] == "TensorFlow was not tried: No wheel has kernels."
+
+
+@pytest.mark.parametrize("deferred", [False, True])
+def test_a_declared_one_without_a_lock_is_not_passed_over(gate: Gate, deferred: bool) -> None:
+    gate.has("jax")
+    gate.wanted |= {"unlocked": ["PyTorch"], "deferred": deferred}
+    fails = gate.fails()
+    assert list(fails) == ["PyTorch is the declared one"]
+    assert (
+        "there is no lock of it on the control machine; run '--tags frameworks'"
+        in fails["PyTorch is the declared one"]
+    )
+
+
+def test_one_that_proves_nothing_of_what_is_declared_fails(gate: Gate) -> None:
+    gate.wanted |= {"device": "cpu", "workers": 1, "expected": 1}
+    assert gate.fails() == {}
+    gate.wanted["unsupported"] = [{"framework": "vllm", "title": "vLLM", "says": "It is not of the project."}]
+    assert "of those that are declared (vLLM) none can be had" in gate.fails()["a framework computes"]
 
 
 def test_deferred_it_computes_nothing_and_claims_nothing(gate: Gate) -> None:

@@ -49,6 +49,9 @@ def last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(module, "PROFILE", tmp_path / "acceptance.json")
     monkeypatch.setattr(module, "CURRENT", tmp_path / "current")
     monkeypatch.setattr(module, "MESSAGE", tmp_path / "motd.d/message")
+    monkeypatch.setattr(module, "FACTS", tmp_path / "gpumesh.fact")
+    monkeypatch.setattr(module, "FRAMEWORKS", tmp_path / "frameworks")
+    monkeypatch.setattr(module, "LOG", tmp_path / "log")
     monkeypatch.setattr(module, "asked", lambda *command: "0 580.178.04, GPU-1\n")
     boot = tmp_path / "root/proc/sys/kernel/random/boot_id"
     boot.parent.mkdir(parents=True)

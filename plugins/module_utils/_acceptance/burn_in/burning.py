@@ -18,11 +18,10 @@ from ..check import PYTORCH
 from ..machine import Machine
 from ..paint import Paint, is_coloured, width
 from ..profile import Profile
-from ..record import BURN_IN, CPU, Run
+from ..record import BURN_IN, CPU, CUDA, Run
 from ..run_command import load_profile
 from ..workloads import path_of
-from . import outcome, runs, service
-from .guard import Stop
+from . import guard, outcome, runs, service
 from .ledger import ASKED
 from .plan import RECORDS, STOP, Plan
 from .recorder import Recorder
@@ -49,6 +48,8 @@ class Burning:
         self._machine = Machine(profile, plan.device, BURN_IN, folder)
         self.tally = runs.recorded(folder)
         self._kept = self._told = 0.0
+        # On the CPU nobody asks which GPUs there are.
+        self._cards = guard.cards(self._machine.facts["devices"]) if plan.device == CUDA else ()
         self._words = machine_words.machine(profile, self._machine.facts)
         self._versions = {"gpumesh": machine_words.release(), **self._machine.versions}
 
@@ -56,7 +57,7 @@ class Burning:
         """What burns each GPU.
 
         Raises:
-            FleetError: there is no GPU, or nobody has PyTorch.
+            FleetError: there is no GPU, not every GPU answers at the beginning, or nobody has PyTorch.
         """
         workers = self._machine.workers
         if not workers:
@@ -65,6 +66,8 @@ class Burning:
                 f"the driver answers for no GPU: {says}",
                 hint="Run `gpu-acceptance run --suite quick`, which says what is wrong; --device cpu burns the processor",
             )
+        if self._plan.device == CUDA and not self.tally.cards:
+            self._refuse_without_all()
         interpreter = self._machine.interpreter(PYTORCH)
         if interpreter is None:
             why, advice = self._machine.missing(PYTORCH)
@@ -75,6 +78,19 @@ class Burning:
         return {
             gpu: [interpreter, str(path_of("burn")), *shared, "--gpu", str(gpu)] for gpu in range(workers)
         }
+
+    def _refuse_without_all(self) -> None:
+        """A GPU that is missing from the first second would be missed by nobody."""
+        answering, declared = len(self._cards), sum(self._profile.gpus.values())
+        there = max(self._machine.workers, int(self._machine.facts["counts"]["pci"] or 0))
+        where = f"there are {there}" if there > answering else ""
+        if declared and declared != answering:
+            where = f"{declared} are declared"
+        if where:
+            raise FleetError(
+                f"the driver answers for {answering} GPUs, and {where}, so a burn-in would not be one of the whole machine",
+                hint="Run `gpu-acceptance run --suite quick`, which says what is wrong",
+            )
 
     def go(self) -> str:
         """Burn; why it ended."""
@@ -87,6 +103,7 @@ class Burning:
             run_program,
             self.tick,
             boot_id(),
+            self._cards,
         )
         self.keep(going=True)
         return supervisor.run()
@@ -95,7 +112,7 @@ class Burning:
         """Somebody asked for its end while nobody was at it."""
         recorder = Recorder(self._folder / RECORDS)
         at = self.tally.ledger.end or time.time()
-        record = Stop(ASKED, "it was asked to end before its time", {}).as_record(at)
+        record = guard.Stop(ASKED, "it was asked to end before its time", {}).as_record(at)
         recorder.write(record)
         recorder.close()
         self.tally.add(record)
@@ -119,7 +136,7 @@ class Burning:
             self._plan,
             self.tally,
             self._profile,
-            gpus=tuple(range(self._machine.workers)),
+            gpus=tuple(range(len(self.tally.cards) or self._machine.workers)),
             machine=self._words,
             versions=self._versions,
             facts=self._machine.facts,

@@ -6,14 +6,17 @@ This file is private to the gpumesh.fleet collection.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..check import Sample
+from .records import Card
 
 TEMPERATURE, MARGIN, WORKER, BLIND, START = "temperature", "margin", "worker", "blind", "start"
 """Kinds of stop that are a defect, beside those in `ledger` that are none."""
+CHANGED = "changed"
+"""The machine has other GPUs than when it began: no defect, and nothing that could go on."""
 
 COUNTERS = {
     "replay_counter": ("link", "replay_counter"),
@@ -26,6 +29,8 @@ COUNTERS = {
     "rows_failure": ("remapped_rows", "failure"),
     "pages_single_bit": ("retired_pages", "single_bit"),
     "pages_double_bit": ("retired_pages", "double_bit"),
+    "hw_therm_slowdown_us": ("throttle_us", "hw_therm_slowdown"),
+    "hw_power_brake_us": ("throttle_us", "hw_power_brake"),
 }
 """What only grows when something went wrong, and where it is in the facts of a GPU."""
 
@@ -46,6 +51,40 @@ class Stop:
     def as_record(self, at: float) -> dict[str, Any]:
         """As it is written."""
         return {"event": "stop", "t": at, "kind": self.kind, "says": self.says, "reading": dict(self.reading)}
+
+
+def cards(devices: Iterable[Mapping[str, Any]]) -> tuple[Card, ...]:
+    """The GPUs that the driver answers for, in the order of their numbers."""
+    there = numbered(device for device in devices if device.get("state") != "lost")
+    return tuple(there[index] for index in sorted(there))
+
+
+def numbered(devices: Iterable[Mapping[str, Any]]) -> dict[int, Card]:
+    """The GPUs of the facts that have a number, by it."""
+    return {
+        int(device["index"]): Card(
+            str(device.get("uuid") or device.get("pci_address") or ""),
+            str(device.get("pci_address") or ""),
+            str(device.get("model") or device.get("name") or ""),
+        )
+        for device in devices
+        if isinstance(device.get("index"), int)
+    }
+
+
+def uuids(of: Iterable[Card]) -> list[str]:
+    """What tells the GPUs from others, in their order."""
+    return [card.uuid for card in of]
+
+
+def gone(before: Sequence[Card], now: Sequence[Card]) -> dict[int, str]:
+    """The GPUs that burned before and are not there any more, by the number they had; what is to be said of each."""
+    there = {card.uuid for card in now}
+    return {
+        index: f"GPU {index} ({card.uuid}) burned before, and the driver does not answer for it any more"
+        for index, card in enumerate(before)
+        if card.uuid not in there
+    }
 
 
 def too_hot(samples: Iterable[Sample], stop_margin_c: float, stop_temperature_c: float | None) -> Stop | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ..._host.gpu_programs import Ran
 from .. import kernel_lines
+from .records import GRAVE
 
 _JOURNAL = ("journalctl", "_TRANSPORT=kernel", "-o", "short-unix", "--no-pager", "-q", "--show-cursor")
 _CURSOR = "-- cursor: "
@@ -24,7 +25,9 @@ _MOST_LINE = 500
 MOST_AT_ONCE = 2000
 
 _MATTERS = re.compile(
-    r"NVRM|nvidia|\bXid\b|\bAER\b|PCIe Bus Error|fallen off the bus|DPC|\bMCE\b|mce:|Out of memory", re.I
+    r"NVRM|nvidia|\bXid\b|\bAER\b|PCIe Bus Error|fallen off the bus|DPC|pciehp|nouveau|link is down|\bMCE\b|mce:|"
+    r"Out of memory",
+    re.I,
 )
 """What may be about a GPU, its link or the machine's health; it is judged later. All else is not kept."""
 
@@ -59,7 +62,15 @@ class KernelLog:
     def read(self) -> list[str]:
         """The new lines that may matter, each with its time in seconds since the epoch in front."""
         lines = self._from_file() if self._file else self._from_journal()
-        return [line[:_MOST_LINE] for line in lines if _MATTERS.search(line)][:MOST_AT_ONCE]
+        found = [line[:_MOST_LINE] for line in lines if _MATTERS.search(line)]
+        if len(found) <= MOST_AT_ONCE:
+            return found
+        self.problem = (
+            f"the kernel wrote {len(found)} lines that may matter at once, and {MOST_AT_ONCE} were kept"
+        )
+        # The grave ones first, all in their order.
+        first = sorted(range(len(found)), key=lambda at: not GRAVE.search(found[at]))[:MOST_AT_ONCE]
+        return [found[at] for at in sorted(first)]
 
     def _from_journal(self) -> list[str]:
         if not self.cursor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 
+from ..telemetry import UNTOLD
 from ..verdicts import Figure, Result, Verdict, worst
 from . import guard, kernel
 from .plan import Plan
@@ -19,6 +20,11 @@ _BAD_REASONS = {
     "sw_thermal": "slowed down by the driver because of heat",
     "power_brake": "slowed down by the power supply's brake signal",
 }
+_SLOWED_US = {
+    "hw_therm_slowdown_us": "slowed down by the hardware because of heat",
+    "hw_power_brake_us": "slowed down by the power supply's brake signal",
+}
+"""What the driver counts in microseconds, between two readings as well; it is judged with the reasons."""
 _GRAVE = (
     "ecc_volatile_uncorrectable",
     "ecc_aggregate_uncorrectable",
@@ -96,10 +102,27 @@ def throttling(seen: Seen) -> Result:
             )
             for name, count in held.items()
         ]
+        counted = {name: gpu.grown[name] for name in _SLOWED_US if gpu.grown[name]}
+        figures += [
+            Figure(
+                name.replace("_us", "").replace("_", " "),
+                round(count / 1e6, 3),
+                "s",
+                index,
+                "0",
+                "the driver's counter",
+                Verdict.FAIL,
+                "lower",
+            )
+            for name, count in counted.items()
+        ]
         figures.append(Figure("mean SM clock", _rounded(gpu.mean_mhz), "MHz", index))
         bad += [
             f"GPU {index} was {_BAD_REASONS[name]} in {count} of {gpu.samples} readings"
             for name, count in held.items()
+        ]
+        bad += [
+            f"GPU {index} was {_SLOWED_US[name]} for {count / 1e6:.3g} s" for name, count in counted.items()
         ]
     if bad:
         return result(
@@ -116,6 +139,18 @@ def throttling(seen: Seen) -> Result:
             "see the check readings",
             figures,
         )
+    untold = {index: gpu.reasons[UNTOLD] for index, gpu in seen.each if gpu.reasons[UNTOLD]}
+    if untold:
+        told = ", ".join(
+            f"GPU {index} did not in {count} of {seen.tally.gpus[index].samples} readings"
+            for index, count in untold.items()
+        )
+        return result(
+            Verdict.UNKNOWN,
+            f"the driver did not tell whether a GPU was slowed down: {told}",
+            "see `nvidia-smi -q -d PERFORMANCE`",
+            figures,
+        )
     capped = sum(gpu.reasons["sw_power_cap"] for _unused, gpu in seen.each)
     note = "; the power limit held the clocks down, as it is meant to" if capped else ""
     return result(Verdict.PASS, f"no GPU was slowed down by heat or by the hardware{note}", figures=figures)
@@ -129,6 +164,8 @@ def errors(seen: Seen) -> Result:
     minutes = max(seen.tally.ledger.wall_s / 60, 1.0)
     for index, gpu in seen.each:
         for name, count in sorted(gpu.grown.items()):
+            if name in _SLOWED_US:
+                continue
             heavy = name in _GRAVE or (
                 name == "replay_counter" and count / minutes > seen.limit("pcie_replays_per_minute")
             )
@@ -144,14 +181,14 @@ def errors(seen: Seen) -> Result:
             "ones replaced",
             figures,
         )
-    silent = [index for index, gpu in seen.each if not gpu.counters]
+    silent = [index for index, gpu in seen.each if not {*gpu.counters} - {*_SLOWED_US}]
     if silent:
         return result(
             Verdict.UNKNOWN,
             f"the driver told no counters of GPU {', '.join(map(str, silent))}",
             "see whether nvidia-smi -q shows them",
         )
-    kinds = {name for _unused, gpu in seen.each for name in gpu.counters}
+    kinds = {name for _unused, gpu in seen.each for name in gpu.counters} - {*_SLOWED_US}
     ecc = any(name.startswith("ecc") for name in kinds)
     without = "" if ecc else "; the cards have no ECC that could have seen errors of their memory"
     return result(Verdict.PASS, f"no counter of errors grew ({len(kinds)} were watched){without}")

@@ -7,6 +7,7 @@ This file is private to the gpumesh.fleet collection.
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 
 from .. import limits
 from ..record import CPU
@@ -15,6 +16,9 @@ from . import guard
 from .ledger import ASKED
 from .plan import clock
 from .seen import OFF_CPU, Seen, result
+
+_MEMORY_SHORT = 0.05
+"""So much less of the memory than was asked for may be filled; the libraries and the display keep some."""
 
 
 def hours(seen: Seen) -> Result:
@@ -52,17 +56,21 @@ def workers(seen: Seen) -> Result:
     """Whether the load of every GPU lasted."""
     ended = seen.tally.workers
     stopped = seen.tally.ledger.stopped or {}
+    shares = {index: gpu.memory_share for index, gpu in seen.each if gpu.memory_share is not None}
+    least = seen.plan.memory - _MEMORY_SHORT
+    short = {index: share for index, share in shares.items() if share < least}
     memory = [
         Figure(
             "memory filled",
-            round(gpu.memory_share, 3),
+            round(share, 3),
             "",
             index,
-            f"{seen.plan.memory:g} or what is free",
-            "asked for",
+            f">= {least:.3g}",
+            f"{seen.plan.memory:g} was asked for; {limits.PROPOSAL}",
+            Verdict.WARN if index in short else None,
+            "higher",
         )
-        for index, gpu in seen.each
-        if gpu.memory_share is not None
+        for index, share in shares.items()
     ]
     if ended:
         says = "; ".join(str(record.get("says")) for record in ended[:4])
@@ -82,6 +90,23 @@ def workers(seen: Seen) -> Result:
         )
     if not seen.tally.ticks:
         return result(Verdict.UNKNOWN, "no worker has burned yet", "see the logs burn-*.log", memory)
+    untold = [index for index in seen.gpus if index not in shares]
+    if untold and seen.plan.device != CPU:
+        return result(
+            Verdict.UNKNOWN,
+            f"nobody said how much of the memory of GPU {', '.join(map(str, untold))} was filled",
+            "see the logs burn-*.log",
+            memory,
+        )
+    if short:
+        return result(
+            Verdict.WARN,
+            "; ".join(
+                f"only {share:.0%} of GPU {index}'s memory was filled" for index, share in short.items()
+            ),
+            "end what else uses the GPU's memory (`nvidia-smi` lists it) and start a new burn-in",
+            memory,
+        )
     until = "so far" if seen.going else "to the end"
     return result(Verdict.PASS, f"all {len(seen.gpus)} workers were alive {until}", figures=memory)
 
@@ -125,62 +150,93 @@ def numbers(seen: Seen) -> Result:
 
 
 def siblings(seen: Seen) -> Result:
-    """Whether the GPUs are alike."""
+    """Whether the GPUs of a model are alike."""
     if len(seen.gpus) < 2:
         return does_not_apply("there is a single GPU")
     rates = {index: statistics.median(gpu.rates) for index, gpu in seen.each if gpu.rates}
-    heat = {index: gpu.mean_c for index, gpu in seen.each if gpu.mean_c is not None}
     if seen.plan.device == CPU:
         shown = [Figure("rate", round(rate, 4), "TFLOPS", index) for index, rate in sorted(rates.items())]
         return Result(Verdict.SKIP, "not judged: CPU", OFF_CPU, tuple(shown))
-    if len(rates) < len(seen.gpus):
+    same = [group for group in _by_model(seen) if len(group) > 1]
+    if not same:
+        return does_not_apply("no two GPUs are of the same model")
+    shares = limits.siblings(rates, seen.models)
+    if any(index not in shares for group in same for index in group):
         return result(Verdict.UNKNOWN, "there is no rate of every GPU yet", "let it burn longer")
+    figures, verdicts, told = _rates(seen, rates, shares)
+    for group in same:
+        figures_, verdict, says = _heat(seen, group)
+        figures += figures_
+        verdicts.append(verdict)
+        told += says
+    judged = [rates[index] for index in shares]
+    return result(
+        worst(verdicts),
+        "; ".join(told)
+        or f"no GPU is slower or hotter than its siblings; their rates are {min(judged):.4g} to {max(judged):.4g} TFLOPS",
+        "compare power limits, links and cooling of the GPUs; exchange two cards and see whether it moves with the card",
+        figures,
+    )
+
+
+def _by_model(seen: Seen) -> list[list[int]]:
+    """The numbers of the GPUs of each model."""
+    found: dict[str, list[int]] = {}
+    for index in seen.gpus:
+        found.setdefault(seen.models.get(index, ""), []).append(index)
+    return list(found.values())
+
+
+def _rates(
+    seen: Seen, rates: Mapping[int, float], shares: Mapping[int, float]
+) -> tuple[list[Figure], list[Verdict], list[str]]:
     figures, verdicts, told = [], [], []
-    middle = statistics.median(rates.values())
-    shares = limits.Limits(seen.limits)
-    for index, rate in sorted(rates.items()):
-        verdict, least, source = shares.share("sibling", rate / middle if middle else 1.0)
+    for index, share in sorted(shares.items()):
+        verdict, least, source = limits.Limits(seen.limits).share("sibling", share)
         verdicts.append(verdict)
         figures.append(
             Figure(
                 "rate",
-                round(rate, 3),
+                round(rates[index], 3),
                 "TFLOPS",
                 index,
-                f">= {middle * least:.4g}",
-                f"{least:.0%} of the median of the siblings; {source}",
+                f">= {rates[index] / share * least:.4g}",
+                f"{least:.0%} of the median of its model, of two of the faster; {source}",
                 verdict,
                 "higher",
             )
         )
         if verdict is not Verdict.PASS:
-            told.append(f"GPU {index} computes {1 - rate / middle:.1%} slower than its siblings")
-    if len(heat) > 1:
-        spread = max(heat.values()) - min(heat.values())
-        limit = seen.limit("burn_in_temperature_spread_c")
-        verdicts.append(Verdict.WARN if spread > limit else Verdict.PASS)
-        figures += [
-            Figure("mean temperature", round(value, 1), "°C", index) for index, value in sorted(heat.items())
-        ]
-        figures.append(
-            Figure(
-                "hottest less coolest",
-                round(spread, 1),
-                "°C",
-                None,
-                f"<= {limit:g}",
-                seen.source("burn_in_temperature_spread_c"),
-                verdicts[-1],
-                "lower",
-            )
+            told.append(f"GPU {index} computes {1 - share:.1%} slower than its siblings")
+    return figures, verdicts, told
+
+
+def _heat(seen: Seen, group: list[int]) -> tuple[list[Figure], Verdict, list[str]]:
+    """How far apart the temperatures of the GPUs of one model are."""
+    of = dict(seen.each)
+    heat = {index: mean for index in group if (mean := of[index].mean_c) is not None}
+    if len(heat) < 2:
+        return [], Verdict.PASS, []
+    spread = max(heat.values()) - min(heat.values())
+    limit = seen.limit("burn_in_temperature_spread_c")
+    verdict = Verdict.WARN if spread > limit else Verdict.PASS
+    model = seen.models.get(group[0], "")
+    figures = [
+        Figure("mean temperature", round(value, 1), "°C", index) for index, value in sorted(heat.items())
+    ]
+    figures.append(
+        Figure(
+            f"hottest less coolest{f' {model}' if len(group) < len(seen.gpus) else ''}",
+            round(spread, 1),
+            "°C",
+            None,
+            f"<= {limit:g}",
+            seen.source("burn_in_temperature_spread_c"),
+            verdict,
+            "lower",
         )
-        if spread > limit:
-            hot = max(heat, key=lambda index: heat[index])
-            told.append(f"GPU {hot} is {spread:.0f} degrees hotter than the coolest one")
-    return result(
-        worst(verdicts),
-        "; ".join(told)
-        or f"no GPU is slower or hotter than its siblings; their rates are {min(rates.values()):.4g} to {max(rates.values()):.4g} TFLOPS",
-        "compare power limits, links and cooling of the GPUs; exchange two cards and see whether it moves with the card",
-        figures,
     )
+    if verdict is Verdict.PASS:
+        return figures, verdict, []
+    hot = max(heat, key=lambda index: heat[index])
+    return figures, verdict, [f"GPU {hot} is {spread:.0f} degrees hotter than the coolest one of its model"]

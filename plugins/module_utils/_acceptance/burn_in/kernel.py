@@ -64,9 +64,16 @@ def judge(
     ]
     bad = [one for one in found if one.verdict is not Verdict.PASS]
     lines = [one.line for one in found][:20]
-    if not bad and "kernel" in tally.blind_says:
+    left_out = tally.kernel_lost if bad else tally.kernel_seen - len(tally.kernel_lines)
+    unread = tally.blind_says.get("kernel", "")
+    if (left_out or unread) and not any(one.verdict is Verdict.FAIL for one in bad):
+        # A graver line may be among those that nobody has.
+        what = (
+            f"{left_out} of {tally.kernel_seen} lines that may matter were not kept" if left_out else unread
+        )
+        lighter = "".join(f"; {_card(one.address, indexes)}: {one.what} ({one.when})" for one in bad[:5])
         return unknown(
-            f"the kernel's log could not be read all along: {tally.blind_says['kernel']}",
+            f"the kernel's log is not known whole: {what}{lighter}",
             "see `journalctl -k` of that time",
             *figures,
         )

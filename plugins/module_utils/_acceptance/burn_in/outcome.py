@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ..document import moment
+from ..kernel_log import Place
 from ..profile import Profile
 from ..profile_file import as_data
 from ..record import BURN_IN, Run, State, label_of
-from . import kernel
+from . import guard, kernel
 from .criteria import judge
 from .ledger import ASKED, FINISHED
 from .plan import Plan, clock
@@ -43,13 +44,14 @@ def run_of(
     ledger = tally.ledger
     stopped = ledger.stopped
     label = label_of(device=plan.device, simulated=bool(facts.get("simulated")) or tally.simulated)
-    indexes = {
-        str(device["pci_address"]): device["index"]
-        for device in facts.get("devices") or ()
-        if isinstance(device.get("index"), int)
-    }
-    cards = kernel.places(facts, Path(profile.root))
-    seen = Seen(plan, tally, gpus, going, profile.limits, cards, indexes)
+    # Numbers are those of the beginning, whatever has become of a card meanwhile.
+    numbered = dict(enumerate(tally.cards)) or guard.numbered(facts.get("devices") or ())
+    indexes = {card.address: index for index, card in numbered.items()}
+    models = {index: card.model for index, card in numbered.items()}
+    there = kernel.places(facts, Path(profile.root))
+    lost = {*indexes} - {place.address for place in there}
+    cards = (*there, *(Place(address) for address in sorted(lost)))
+    seen = Seen(plan, tally, gpus, going, profile.limits, cards, indexes, models)
     return Run(
         id=plan.id,
         suite=BURN_IN,

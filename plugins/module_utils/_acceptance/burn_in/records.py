@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a burn-in writes to ``burn_in.jsonl``, and what it comes to when it is read back. Pure.
 
-  {"event": "begin", "t", "boot", "hours"}                                       a process begins, or goes on
+  {"event": "begin", "t", "boot", "hours", "gpus": [{"uuid", "address", "model"}]}   a process begins, or goes on
   {"event": "burning", "t", "versions", "simulated", "memory": {gpu: {"gib", "share"}}}   all workers burn from here on
   {"event": "tick", "from", "t", "late_s", "sync_s", "rates", "traffic", "checked", "mismatches", "cursor"}
                                         all workers have burned from "from" to "t"; where one has not, the two are equal
   {"event": "counters", "t", "gpus": {gpu: {counter: value}}}                    what the driver counts, when it changed
   {"event": "kernel", "t", "line"}                                               a line of the kernel's log
   {"event": "blind", "t", "what", "says"}                                        something could not be read
+  {"event": "counts", "t", "checked", "mismatches"}                              what the workers had counted when they ended
   {"event": "worker", "t", "gpu", "says", "wrong"}                               a worker ended by itself; its reference was wrong
   {"event": "stop", "t", "kind", "says", "reading"}                              it ended for good, and why
   {"event": "end", "t", "why"}                                                   the process ended in order
@@ -19,6 +20,7 @@ This file is private to the gpumesh.fleet collection.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -31,9 +33,39 @@ COUNTERS, KERNEL, BLIND, WORKER = "counters", "kernel", "blind", "worker"
 
 MOST_LINES = 500
 """Lines of the kernel's log that are kept for the report; a card in distress writes thousands."""
+MOST_GRAVE_LINES = 5000
+"""Of those that may tell of a card that is lost, which others must not push out."""
+GRAVE = re.compile(
+    r"NVRM|fallen off|lost from the bus|pciehp|link is down|Uncorrect|Non-Fatal|\(Fatal\)|\bDPC\b", re.I
+)
+"""What such a line has in it."""
 
-_OF_A_BOOT = ("replay_counter", "ecc_volatile_correctable", "ecc_volatile_uncorrectable")
+_OF_A_BOOT = (
+    "replay_counter",
+    "ecc_volatile_correctable",
+    "ecc_volatile_uncorrectable",
+    "hw_therm_slowdown_us",
+    "hw_power_brake_us",
+)
 """Counters that begin at zero when the machine, or the driver, does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A GPU as it was when the burn-in began; its number is its place in the list of all.
+
+    Attributes:
+        uuid: what tells it from another; its PCI address where the driver tells no UUID.
+        model: the catalog's short name, or the driver's.
+    """
+
+    uuid: str
+    address: str
+    model: str
+
+    def as_json(self) -> dict[str, str]:
+        """As it is written."""
+        return {"uuid": self.uuid, "address": self.address, "model": self.model}
 
 
 @dataclass(slots=True)
@@ -84,19 +116,24 @@ class Tally:
     """Everything that was recorded, put together. Fed with records and samples, in order, whoever wrote them.
 
     Attributes:
+        cards: the GPUs that the burn-in began with, by number; empty: on the CPU.
         cursor: how far the kernel's log was read.
+        kernel_lost: grave lines of it that are not among those that were kept.
         simulated: a worker, or the driver, said that it is.
         latest: the last record of each kind, for whoever tells how it goes.
     """
 
     def __init__(self) -> None:
         self.ledger = Ledger()
+        self.cards: tuple[Card, ...] = ()
         self.gpus: dict[int, GpuTally] = {}
         self.late_s: list[float] = []
         self.sync_s: list[float] = []
         self.ticks = 0
         self.kernel_lines: list[str] = []
         self.kernel_seen = 0
+        self.kernel_lost = 0
+        self._grave_lines = 0
         self.blind: Counter[str] = Counter()
         self.blind_says: dict[str, str] = {}
         self.workers: list[Mapping[str, Any]] = []
@@ -129,13 +166,13 @@ class Tally:
             case "counters":
                 self._counters(record)
             case "kernel":
-                self.kernel_seen += 1
-                if len(self.kernel_lines) < MOST_LINES:
-                    self.kernel_lines.append(str(record.get("line", "")))
+                self._kernel(str(record.get("line", "")))
             case "blind":
                 what = str(record.get("what", ""))
                 self.blind[what] += 1
                 self.blind_says[what] = str(record.get("says", ""))
+            case "counts":
+                self._counts(record)
             case "worker":
                 self.workers.append(record)
 
@@ -145,6 +182,8 @@ class Tally:
         self._boot = boot
         self.cursor = str(record.get("cursor") or self.cursor)
         self._before = {index: (gpu.checked, gpu.mismatches) for index, gpu in self.gpus.items()}
+        # Whoever goes on is measured by what it began with.
+        self.cards = self.cards or _cards(record.get("gpus"))
 
     def _burning(self, record: Mapping[str, Any]) -> None:
         self.versions.update(
@@ -164,10 +203,23 @@ class Tally:
         for index, rate in _by_gpu(record.get("rates")):
             if isinstance(rate, int | float):
                 self.gpu(index).rates.append(float(rate))
+        self._counts(record)
+
+    def _counts(self, record: Mapping[str, Any]) -> None:
         for index, count in _by_gpu(record.get("checked")):
             self.gpu(index).checked = self._before.get(index, (0, 0))[0] + int(count)
         for index, count in _by_gpu(record.get("mismatches")):
             self.gpu(index).mismatches = self._before.get(index, (0, 0))[1] + int(count)
+
+    def _kernel(self, line: str) -> None:
+        """One more line. Those that may tell of a lost card have a room of their own."""
+        self.kernel_seen += 1
+        grave = bool(GRAVE.search(line))
+        if grave and self._grave_lines >= MOST_GRAVE_LINES:
+            self.kernel_lost += 1
+        elif grave or len(self.kernel_lines) - self._grave_lines < MOST_LINES:
+            self._grave_lines += grave
+            self.kernel_lines.append(line)
 
     def _counters(self, record: Mapping[str, Any]) -> None:
         """What grew since the last record. Counters that begin at zero with the machine are not compared across that."""
@@ -231,6 +283,11 @@ def sample_of(line: Mapping[str, Any]) -> Sample | None:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _cards(value: Any) -> tuple[Card, ...]:
+    told = [_mapping(one) for one in value] if isinstance(value, list) else []
+    return tuple(Card(*(str(one.get(key) or "") for key in ("uuid", "address", "model"))) for one in told)
 
 
 def _by_gpu(value: Any) -> list[tuple[int, Any]]:

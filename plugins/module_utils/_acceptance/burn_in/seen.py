@@ -28,6 +28,7 @@ class Seen:
         limits: thresholds that the profile sets.
         cards: where the GPUs are on the PCI bus.
         indexes: their numbers in nvidia-smi, by address.
+        models: by number, what each is.
     """
 
     plan: Plan
@@ -37,6 +38,7 @@ class Seen:
     limits: Mapping[str, float]
     cards: tuple[kernel_log.Place, ...] = ()
     indexes: Mapping[str, int] = field(default_factory=dict)
+    models: Mapping[int, str] = field(default_factory=dict)
 
     def limit(self, name: str) -> float:
         """A threshold."""

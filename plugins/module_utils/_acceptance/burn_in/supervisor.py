@@ -26,7 +26,7 @@ from .ledger import ASKED, FINISHED
 from .plan import RECORDS, SAMPLES, STOP, Plan
 from .probe import Probe
 from .recorder import Recorder
-from .records import Tally
+from .records import Card, Tally
 from .workers import Workers
 
 START_S = 900.0
@@ -54,6 +54,8 @@ class Supervisor:
         commands: by the GPU's index, what burns it.
         run: runs a program and waits for it.
         on_tick: is called after every look; it may write the run's document, or tell how it goes.
+        boot: another word after every restart of the machine.
+        cards: the GPUs that there are now; none on the CPU.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Supervisor:
         run: Callable[[Sequence[str], float], Ran],
         on_tick: Callable[[Tally], None],
         boot: str,
+        cards: Sequence[Card] = (),
     ) -> None:
         self._plan = plan
         self._folder = folder
@@ -75,6 +78,9 @@ class Supervisor:
         self._run = run
         self._on_tick = on_tick
         self._boot = boot
+        self._cards = tuple(cards)
+        # Other GPUs have other numbers: what is read now is not of those that burned.
+        self._changed = bool(tally.cards) and guard.uuids(tally.cards) != guard.uuids(cards)
         self._wake = threading.Event()
         self._signal = 0
         self._burning = False
@@ -107,13 +113,19 @@ class Supervisor:
 
     def _spell(self, probe: Probe) -> str:
         self._kernel.start()
-        self._write("begin", boot=self._boot, hours=self._plan.seconds / 3600, cursor=self._kernel.cursor)
+        self._write(
+            "begin",
+            boot=self._boot,
+            hours=self._plan.seconds / 3600,
+            cursor=self._kernel.cursor,
+            gpus=[card.as_json() for card in self._cards],
+        )
         self._seen_at = time.monotonic()
-        stop = self._look_at_gpus() or self._asked()
+        stop = self._other_gpus() or self._look_at_gpus() or self._asked()
         self._read_kernel()
         self._sync()
         if stop:
-            # It was too hot before anything was started.
+            # It was too hot, or a GPU was missing, before anything was started.
             return self._end_for_good(stop)
         workers = Workers(self._commands, self._folder, self._wake.set)
         try:
@@ -124,6 +136,7 @@ class Supervisor:
                     return self._end_for_good(stop, workers)
                 if self._signal:
                     workers.end(PATIENCE_S)
+                    self._last_counts(workers)
                     why = TERMINATED if self._signal == signal.SIGTERM else INTERRUPTED
                     self._write("end", why=why)
                     self._on_tick(self.tally)
@@ -139,6 +152,7 @@ class Supervisor:
         if workers:
             in_order = stop.kind in (FINISHED, ASKED)
             workers.end(PATIENCE_S if in_order else 0)
+            self._last_counts(workers)
         self._look_at_gpus()
         self._read_kernel()
         self._write("end", why=stop.kind)
@@ -201,10 +215,27 @@ class Supervisor:
             "sync_s": round(self._sync_s, 4),
             "rates": {str(worker.gpu): worker.rate for worker in workers.all},
             "traffic": {str(worker.gpu): worker.traffic for worker in workers.all},
-            "checked": {str(worker.gpu): worker.checked for worker in workers.all},
-            "mismatches": {str(worker.gpu): worker.mismatches for worker in workers.all},
+            **_counts(workers),
             "cursor": self._kernel.cursor,
         }
+
+    def _last_counts(self, workers: Workers) -> None:
+        """What the workers have found since the last look, a wrong value perhaps."""
+        if self._burning:
+            self._write("counts", **_counts(workers))
+
+    def _other_gpus(self) -> guard.Stop | None:
+        """Whether the machine has other GPUs than when it began. With those that are left it would be another burn-in."""
+        if not self._changed:
+            return None
+        gone = guard.gone(self.tally.cards, self._cards)
+        for gpu, says in gone.items():
+            self._write("worker", gpu=gpu, says=says)
+        if gone:
+            return guard.Stop(guard.WORKER, "; ".join(gone.values()), {"gpu": next(iter(gone))})
+        return guard.Stop(
+            guard.CHANGED, "the machine has other GPUs than when it began, or in another order", {}
+        )
 
     def _dead(self, workers: Workers) -> guard.Stop | None:
         """A worker that ended by itself ends the burn-in: starting it again would hide that it did."""
@@ -238,7 +269,7 @@ class Supervisor:
 
     def _look_at_gpus(self) -> guard.Stop | None:
         """Read temperatures and counters; whether a GPU is too hot."""
-        if self._plan.device != CUDA:
+        if self._plan.device != CUDA or self._changed:
             return None
         at = self.now()
         ran = self._run([self._profile.nvidia_smi, "-q", "-x"], max(5.0, 2 * self._plan.interval_s))
@@ -305,6 +336,13 @@ class Supervisor:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _counts(workers: Workers) -> dict[str, dict[str, int]]:
+    return {
+        "checked": {str(worker.gpu): worker.checked for worker in workers.all},
+        "mismatches": {str(worker.gpu): worker.mismatches for worker in workers.all},
+    }
 
 
 def _is_read(sample: Sample, gpu: int) -> bool:

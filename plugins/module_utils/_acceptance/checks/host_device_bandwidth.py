@@ -48,17 +48,17 @@ class _Judge:
         self.unjudged: set[int] = set()
 
     def theory(self, name: str, gpu: int) -> tuple[float, str] | None:
-        """What the link carries that was negotiated meanwhile, or at least is to be expected."""
+        """What the link carries under load, with the lanes that it had meanwhile."""
         samples = self.done.during(name, gpu)
-        generation = max((one.link_gen for one in samples if one.link_gen is not None), default=None)
+        generation = compute.generation(self.ctx, samples, gpu)
         width = min((one.link_width for one in samples if one.link_width is not None), default=None)
         link: Mapping[str, Any] = self.devices.get(gpu, {}).get("link") or {}
         read = "read meanwhile"
-        if generation is None or width is None:
-            # The phase was shorter than the time between two readings: what the card is able to negotiate.
-            generation, width, read = link.get("gen_max"), link.get("width_now"), "read at rest"
+        if width is None:
+            # The phase was shorter than the time between two readings.
+            width, read = link.get("width_now"), "read at rest"
         carries = link_gb_s(generation, width)
-        return (carries, f"PCIe {generation}.0 x{width}, {read}") if carries else None
+        return (carries, f"PCIe {generation}.0 x{width}, the width {read}") if carries else None
 
     def alone(self, way: str, line: Mapping[str, Any], rate: float) -> None:
         gpu = int(line["gpu"])
@@ -175,7 +175,8 @@ CHECK = Check(
     title="Host to GPU and back",
     group=Group.COMPUTE,
     about="Blocks of pinned memory go to each GPU and back, each GPU alone and then all together; what comes back is compared.",
-    expects="75 % of what the negotiated link carries, and together not less than 75 % of that alone.",
+    expects="75 % of what the link carries at the generation it has under load and with its lanes, and together not less than 75 % of "
+    "that alone.",
     fails="Slow alone: the link (see pcie_under_load), the CPU's clock, memory on the wrong processor. Slow together: the host's memory "
     "or a bridge that several slots share.",
     run=_run,

@@ -7,6 +7,7 @@ This file is private to the gpumesh.fleet collection.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from .. import compute, peaks
@@ -17,6 +18,9 @@ from ..verdicts import Figure, Result, Verdict, failed, passed, unknown, warned,
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8")
 _SECONDS = 300.0
 _KIND = {"fp32": "matmul_fp32", "fp8": "matmul_fp8"}
+_LEAST_OF_CLOCK = 0.5
+"""Of the card's highest: what runs below it although it has the power is held down by somebody, or by something that is wrong."""
+_CLOCK = "see what holds the clock down (`nvidia-smi -q -d CLOCK,PERFORMANCE`), and take a clock that was set off again (`nvidia-smi -rgc`)"
 _SLOW = (
     "see the checks throttle_reasons, temperatures and power_limit, and that nothing else uses the GPUs; compare with the card in "
     "another slot, and have one that stays slow replaced"
@@ -34,9 +38,13 @@ class _Judge:
         self.done = done
         self.limits = Limits(ctx.profile.limits)
         self.models = compute.models(ctx)
+        self.devices = compute.devices(ctx)
+        self.cards = compute.pci_ids(ctx)
         self.figures: list[Figure] = []
         self.wrong: list[str] = []
         self.slow: dict[Verdict, list[str]] = {Verdict.FAIL: [], Verdict.WARN: []}
+        self.held: dict[int, str] = {}
+        self.unable: dict[tuple[str, str], list[str]] = {}
         self.judged: set[int] = set()
         self.shares: list[dict[str, Any]] = []
         self.counted = {
@@ -47,6 +55,9 @@ class _Judge:
         lines = [line for line in self.done.values(name) if compute.number(line["value"]) is not None]
         for line in lines:
             self._correct(name, line)
+        for line in self.done.values(name):
+            if line["value"] is None:
+                self._unmeasured(name, line)
         rates = compute.rates(lines)
         if self.ctx.device == compute.CPU:
             self.figures += [compute.figure(self.ctx, name, line) for line in lines]
@@ -56,6 +67,36 @@ class _Judge:
             self._rate(name, line, rates[int(line["gpu"])])
         for gpu, share in beside.items():
             self._sibling(name, gpu, share)
+
+    def _unmeasured(self, name: str, line: Mapping[str, Any]) -> None:
+        """One that the card does not have, or this PyTorch cannot: that is shown, and the latter is told."""
+        gpu, why = int(line["gpu"]), str(line.get("why") or "")
+        if why.startswith("PyTorch"):
+            self.unable.setdefault((name, why), []).append(compute.who(self.ctx, gpu))
+        shown = Figure(name, None, "TFLOPS", gpu, source=why, verdict=Verdict.SKIP, better="higher")
+        if self.ctx.device == compute.CPU:
+            shown = replace(shown, name=f"{name}, process {gpu}", gpu=None)
+        self.figures.append(shown)
+
+    @property
+    def beside(self) -> str:
+        """What is to be said beside the rates."""
+        return "".join(
+            f"; {name} was not measured on {', '.join(who)}: {why}"
+            for (name, why), who in self.unable.items()
+        )
+
+    def _clock(self, name: str, gpu: int) -> float | None:
+        """The mean meanwhile; one that is far too low without the power limit being the reason is noted."""
+        samples = self.done.during(name, gpu)
+        # A reading takes a moment: one at the edge of a phase may be of a card that rests.
+        busy = compute.sm_mhz(sample for sample in samples if "idle" not in sample.reasons)
+        most = (self.devices.get(gpu, {}).get("max_clocks") or {}).get("sm_mhz")
+        capped = any("sw_power_cap" in sample.reasons for sample in samples)
+        if busy is not None and most and busy < _LEAST_OF_CLOCK * most and not capped:
+            says = f"GPU {gpu} ran at {busy:.0f} of {most:.0f} MHz, and its power limit was not the reason"
+            self.held.setdefault(gpu, says)
+        return compute.sm_mhz(samples)
 
     def _correct(self, name: str, line: Mapping[str, Any]) -> None:
         gpu, error = int(line["gpu"]), compute.number(line.get("error"))
@@ -70,8 +111,10 @@ class _Judge:
 
     def _rate(self, name: str, line: Mapping[str, Any], rate: float) -> None:
         gpu = int(line["gpu"])
-        clock = compute.sm_mhz(self.done.during(name, gpu))
-        peak = peaks.matmul(self.models.get(gpu, ""), name, clock, self.counted.get(gpu))
+        clock = self._clock(name, gpu)
+        peak = peaks.matmul(
+            self.models.get(gpu, ""), name, clock, self.counted.get(gpu), pci_id=self.cards.get(gpu, "")
+        )
         if peak is None:
             self.figures.append(compute.figure(self.ctx, name, line, source="no peak of this model is known"))
             return
@@ -127,6 +170,7 @@ def judge(ctx: Context, done: WorkloadRun) -> Result:
     at = _Judge(ctx, done)
     for name in PRECISIONS:
         at.precision(name)
+    at.slow[Verdict.WARN][:0] = at.held.values()
     measured = {
         int(line["gpu"]) for name in PRECISIONS for line in done.values(name) if line["value"] is not None
     }
@@ -155,30 +199,38 @@ def judge(ctx: Context, done: WorkloadRun) -> Result:
 
 def _of_rates(at: _Judge, measured: set[int], data: Mapping[str, Any]) -> Result:
     verdict = worst(one for one, said in at.slow.items() if said)
+    advice = f"{_CLOCK}; {_SLOW}" if at.held else _SLOW
     if verdict is Verdict.FAIL:
         return failed(
-            compute.listed(at.slow[Verdict.FAIL] + at.slow[Verdict.WARN]), _SLOW, *at.figures, **data
-        )
-    if verdict is Verdict.WARN:
-        nominal = any(not one["clock_true"] for one in at.shares)
-        advice = _SLOW
-        if nominal:
-            advice += "; without its SM clock a card that is slow and one that its power limit holds down look the same"
-        return warned(compute.listed(at.slow[Verdict.WARN]), advice, *at.figures, **data)
-    if unjudged := sorted(measured - at.judged):
-        return unknown(
-            f"the products are right, and there is neither a peak nor a sibling to judge {', '.join(f'GPU {gpu}' for gpu in unjudged)} by",
-            "add the model to the catalog, or compare this run with an earlier one by `gpu-acceptance compare`",
+            compute.listed(at.slow[Verdict.FAIL] + at.slow[Verdict.WARN]) + at.beside,
+            advice,
             *at.figures,
             **data,
         )
+    if unjudged := sorted(measured - at.judged):
+        named = ", ".join(f"GPU {gpu}" for gpu in unjudged)
+        slow = at.slow[Verdict.WARN]
+        return unknown(
+            f"the products are right, and there is neither a peak nor a sibling to judge {named} by"
+            + (f"; {compute.listed(slow)}" if slow else "")
+            + at.beside,
+            "add the model to the catalog, or compare this run with an earlier one by `gpu-acceptance compare`"
+            + (f"; {advice}" if slow else ""),
+            *at.figures,
+            **data,
+        )
+    if verdict is Verdict.WARN:
+        nominal = any(not one["clock_true"] for one in at.shares)
+        if nominal:
+            advice += "; without its SM clock a card that is slow and one that its power limit holds down look the same"
+        return warned(compute.listed(at.slow[Verdict.WARN]) + at.beside, advice, *at.figures, **data)
     best = max(
         at.shares, key=lambda one: one["tflops"] if one["precision"] in ("bf16", "fp16") else 0, default=None
     )
     says = "the products are right, and all GPUs of a model are equally fast"
     if best:
         says = f"right and fast: {best['tflops']:.4g} TFLOPS in {best['precision']} at best, {best['share']:.0%} of the peak"
-    return passed(says, *at.figures, **data)
+    return passed(says + at.beside, *at.figures, **data)
 
 
 CHECK = Check(
@@ -187,8 +239,8 @@ CHECK = Check(
     group=Group.COMPUTE,
     about="Each GPU multiplies large matrices of random numbers in each precision it has, all GPUs at the same time: how fast, and "
     "whether the result is right.",
-    expects="90 % of what the card could reach at the clock it ran at, not 5 % less than its siblings, and the numbers of float64 "
-    "within the precision.",
+    expects="90 % of what the card could reach at the clock it ran at, half of its highest clock unless its power limit holds it down, "
+    "not 5 % less than its siblings, and the numbers of float64 within the precision.",
     fails="Below the clock-true peak: something else used the card, or its libraries do not suit it. Slower than its siblings: heat, "
     "its power cable, its power limit, or the card itself. Wrong numbers: the card must be replaced if it happens again.",
     run=_run,

@@ -26,7 +26,7 @@ def _run(ctx: Context) -> Result:
 
 def judge(ctx: Context, done: WorkloadRun) -> Result:
     """Against the nominal bandwidth of the model, and against the siblings."""
-    limits, models = Limits(ctx.profile.limits), compute.models(ctx)
+    limits, models, cards = Limits(ctx.profile.limits), compute.models(ctx), compute.pci_ids(ctx)
     figures: list[Figure] = []
     wrong: list[str] = []
     slow: dict[Verdict, list[str]] = {Verdict.FAIL: [], Verdict.WARN: []}
@@ -39,7 +39,9 @@ def judge(ctx: Context, done: WorkloadRun) -> Result:
             gpu = int(line["gpu"])
             if line.get("wrong"):
                 wrong.append(f"{compute.who(ctx, gpu)} holds {line['wrong']} wrong elements after {name}")
-            peak = peaks.memory_gb_s(models.get(gpu, "")) if ctx.device != compute.CPU else None
+            peak = None
+            if ctx.device != compute.CPU:
+                peak = peaks.memory_gb_s(models.get(gpu, ""), cards.get(gpu, ""))
             if peak is None or gpu not in rates:
                 figures.append(compute.figure(ctx, name, line))
             else:
@@ -100,7 +102,7 @@ CHECK = Check(
     title="Memory bandwidth",
     group=Group.COMPUTE,
     about="Each GPU copies and adds up arrays far larger than its caches; the results are compared.",
-    expects="80 % of the nominal bandwidth of the catalog, and not 5 % less than its siblings.",
+    expects="80 % of the nominal bandwidth of the card, and not 5 % less than its siblings.",
     fails="Slow memory: ECC on graphics memory, a memory clock that is held down, or a card that is not what it was sold as.",
     run=_run,
     suites=(FULL,),

@@ -67,7 +67,7 @@ class _Judge:
         wanted = f">= {most}" if most is not None else ""
         self.figures.append(
             Figure(
-                "link generation under load",
+                compute.UNDER_LOAD,
                 now,
                 "",
                 gpu,

@@ -19,6 +19,8 @@ from ..scaling import Scaling, split
 from ..verdicts import Figure, Result, Verdict, failed, passed, unknown, warned
 
 _SECONDS = 420.0
+_AVERAGED_S = 1.0
+"""nvidia-smi tells the utilization of up to a second before: at the edges of a phase that is of something else."""
 _LOG = "see the workload's log in the folder of this run"
 _BELOW = (
     "see the checks all_reduce, pcie_under_load, host_device_bandwidth and throttle_reasons; look for another load on the GPUs or the "
@@ -238,7 +240,7 @@ def _utilization(ctx: Context, done: WorkloadRun) -> list[dict[str, Any]]:
     found = []
     for gpu in range(ctx.workers if ctx.device != compute.CPU else 0):
         # With a single GPU there is no phase of all together.
-        samples = done.during("ddp" if ctx.workers > 1 else "single", gpu)
+        samples = done.during("ddp" if ctx.workers > 1 else "single", gpu, margin=_AVERAGED_S)
         read = [one.utilization_percent for one in samples if one.utilization_percent is not None]
         found.append({"gpu": gpu, "percent": compute.mean(read), "readings": len(read)})
     return found

@@ -25,7 +25,22 @@ _SIZES = {
     ("cpu", "small"): (1 << 16, _MIB, 16 * _MIB),
     ("cpu", "full"): (1 << 16, _MIB, 16 * _MIB, 64 * _MIB),
 }
+_LARGEST = 4096 * _MIB
+"""In full, where there is room: what is asked of GPUs with NVLink is at such sizes and above."""
+_SPARE = 1024 * _MIB
 _VIA = re.compile(r" via (P2P|SHM|NET|NVLS|COLLNET)|\b(NVLS) multicast support is available")
+
+
+def _sizes(card: cards.Card, group: groups.Group, device: str, size: str) -> tuple[int, ...]:
+    """Of the messages. All processes come to the same, or those with more room would wait for the others for ever."""
+    sizes = _SIZES[device, size]
+    if device != "cuda" or size != "full":
+        return sizes
+    card.torch.cuda.empty_cache()
+    free, _unused = card.torch.cuda.mem_get_info(card.device)
+    # What the smaller ones took is kept by PyTorch.
+    room = min(group.all_of(free)) >= sum(sizes) + _LARGEST + _SPARE
+    return (*sizes, _LARGEST) if room else sizes
 
 
 def _check(card: cards.Card, group: groups.Group, count: int) -> tuple[int, int]:
@@ -58,12 +73,12 @@ def _transport(log: str) -> str | None:
 
 def _work(torch: ModuleType, options: Any, meet: str, log: str, barrier: Any, index: int) -> None:
     card = cards.Card(torch, options.device, index)
-    sizes = _SIZES[options.device, options.size]
     group = groups.Group(card, options.workers, meet)
     if index == 0:
         workload.figure("backend", group.backend, version=group.version)
-    wrong, elements = _check(card, group, sizes[-2] // 4)
+    wrong, elements = _check(card, group, _SIZES[options.device, options.size][-2] // 4)
     workload.figure("wrong", wrong, gpu=index, elements=elements)
+    sizes = _sizes(card, group, options.device, options.size)
     with workload.phase("all_reduce") if index == 0 else nullcontext():
         for done, size in enumerate(sizes):
             workload.progress(done / len(sizes), f"{size / _MIB:g} MiB over {options.workers}")

@@ -44,6 +44,8 @@ PRECISIONS = (
 )
 _SLOW_HALF = ((6, 1), (6, 2))
 """Pascal cards whose half precision is there for compatibility alone."""
+_REFUSED = ("CUBLAS_STATUS_NOT_SUPPORTED", "CUBLAS_STATUS_INVALID_VALUE")
+"""What cuBLAS says of a multiplication that it does not have. It has not begun it, and the card is as it was."""
 _ON_THE_CPU = ("fp32", "bf16")
 _SAMPLED = 64
 
@@ -59,6 +61,14 @@ def _why_not(card: cards.Card, precision: Precision) -> str:
     ):
         return f"PyTorch {card.torch.__version__} has no fp8"
     return ""
+
+
+def _cannot(precision: Precision, problem: Exception) -> bool:
+    """Whether it is PyTorch that cannot: torch._scaled_mm is private, has changed before, and is not for every card."""
+    says = str(problem)
+    return precision.name == "fp8" and (
+        "CUDA error" not in says or any(status in says for status in _REFUSED)
+    )
 
 
 def _multiplication(torch: ModuleType, precision: Precision, a: Any, b: Any) -> Callable[[], Any]:
@@ -130,8 +140,8 @@ def _work(torch: ModuleType, device: str, small: bool, index: int) -> None:
             try:
                 _measure(card, precision, size, seconds)
             except (RuntimeError, TypeError) as problem:
-                # torch._scaled_mm is private and has changed before; the other precisions are to be told all the same.
-                if precision.name != "fp8" or "CUDA error" in str(problem):
+                # The other precisions are to be told all the same.
+                if not _cannot(precision, problem):
                     raise
                 why = f"PyTorch {torch.__version__} cannot: {team.explain(problem)}"
         if why:

@@ -241,6 +241,21 @@ def test_a_folder_of_somebody_elses_in_the_place_of_the_link_stays(frameworks: F
     assert "is no link and was left as it is; move it away" in refused["msg"]
 
 
+def test_a_cache_of_somebody_elses_stays_as_it_is(frameworks: Frameworks) -> None:
+    theirs = frameworks.root / "cache"
+    theirs.mkdir(parents=True, mode=0o755)
+    (theirs / "picture.png").touch()
+    refused = frameworks.put("jax", frameworks.wheel("little", "1.0"))
+    assert refused["failed"]
+    assert f"{theirs} is of somebody else and was left as it is" in refused["msg"]
+    assert theirs.stat().st_mode & 0o777 == 0o755
+    assert [path.name for path in frameworks.root.iterdir()] == ["cache"]
+    # What was killed before it had its guard has left an empty one, and uv marks its own.
+    (theirs / "picture.png").rename(theirs / "CACHEDIR.TAG")
+    assert frameworks.put("jax", frameworks.wheel("little", "1.0"))["changed"]
+    assert theirs.stat().st_mode & 0o777 == 0o700
+
+
 def test_killed_while_it_builds_and_run_again(frameworks: Frameworks) -> None:
     before = frameworks.put("jax", frameworks.wheel("little", "1.0"))["key"]
     newer = frameworks.wheel("little", "2.0")

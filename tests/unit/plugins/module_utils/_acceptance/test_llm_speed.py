@@ -178,6 +178,20 @@ def test_the_bandwidth_that_was_measured_replaces_the_nominal_one():
     )
 
 
+def test_a_card_that_differs_from_its_model_has_a_bandwidth_of_its_own():
+    machine = facts("rtx5090", 2)
+    for device, card in zip(machine["devices"], ("2330", "2321"), strict=True):
+        device.update(model="h100", pci_id=card)
+    assert llm_speed.bound(Bench(facts=machine), 10.0, 1).source == "3350 GB/s (catalog) / 10.0 GB of weights"
+
+    machine["devices"][0]["pci_id"] = "2331"
+    assert llm_speed.bound(Bench(facts=machine), 10.0, 1).source == "2000 GB/s (catalog) / 10.0 GB of weights"
+
+    machine["devices"][0]["pci_id"] = "2321"
+    bound = llm_speed.bound(Bench(facts=machine), 10.0, 1)
+    assert bound.source == "3900 GB/s (catalog, unverified) / 10.0 GB of weights"
+
+
 def test_two_gpus_that_share_a_model_read_twice_as_fast():
     context = Bench(facts=facts("t4", 2))
 

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance import telemetry
 from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.check import Sample
+from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.report import series
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.gpu.smi import parse
 
 from tests.acceptance_bench import SimulatedMachine
@@ -39,6 +41,18 @@ def test_a_reading_has_what_the_driver_says(machine):
     assert found[0].power_w == gpu["power"]["draw_w"] is not None
     assert found[0].link_width == 16
     assert found[0].reasons == tuple(gpu["throttle"])
+
+
+def test_a_driver_that_does_not_tell_a_reason_is_no_driver_that_has_none(machine):
+    _, printed = machine.sandbox.smi("-q", "-x")
+    assert not any(telemetry.UNTOLD in one.reasons for one in telemetry.samples_of(parse(printed), 5.0))
+    told = "<clocks_event_reason_hw_thermal_slowdown>Not Active<"
+    assert printed.count(told) == 4
+    found = telemetry.samples_of(parse(printed.replace(told, told.replace("Not Active", "N/A"), 1)), 5.0)
+    assert [telemetry.UNTOLD in one.reasons for one in found] == [True, False, False, False]
+    every = series.POWER | series.THERMAL | series.HARDWARE
+    held = series.held_back([replace(found[0], reasons=(telemetry.UNTOLD,))], every, 2.0)
+    assert held == [], "the report draws nothing for it"
 
 
 def test_readings_are_kept_in_memory_and_in_the_file(machine, tmp_path):

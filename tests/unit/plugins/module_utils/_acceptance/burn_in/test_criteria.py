@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,13 +15,18 @@ from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.burn_in.
     judge,
 )
 from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.burn_in.plan import Plan
-from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.burn_in.records import tally
+from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.burn_in.records import (
+    MOST_GRAVE_LINES,
+    MOST_LINES,
+    tally,
+)
 from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.burn_in.seen import Seen
 from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.check import Sample
 from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.kernel_log import Place
 from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.record import Entry
 from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.verdicts import Label, Verdict
 
+NO_MODELS: Mapping[int, str] = {}
 PLAN = Plan("x-burn-in", 100, 0.0, interval_s=10)
 CARDS = (Place("0000:01:00.0"), Place("0000:02:00.0"))
 INDEXES = {"0000:01:00.0": 0, "0000:02:00.0": 1}
@@ -64,6 +70,23 @@ def good(*more: dict[str, Any], until: int = 100, stop: bool = True, **of_ticks:
     ]
 
 
+def filled(*shares: float | None) -> dict[str, Any]:
+    """What the workers say of their memory."""
+    memory = {str(gpu): {"gib": 28.1, "share": share} for gpu, share in enumerate(shares)}
+    return {"event": "burning", "t": 100, "memory": memory}
+
+
+def slowed(counter: str) -> list[dict[str, Any]]:
+    """The driver counts time in which GPU 1 was slowed down, between two readings."""
+    return [{"event": "counters", "t": 50, "gpus": {"1": {counter: us}}} for us in (7, 2_500_007)]
+
+
+def noise(count: int) -> list[dict[str, Any]]:
+    """Lines of the kernel that mean nothing."""
+    line = "40.0 box kernel: nvidia-modeset: a display was plugged in"
+    return [{"event": "kernel", "t": 40, "line": line}] * count
+
+
 def samples(**changed: Any) -> list[Sample]:
     """Of two GPUs; `changed` is of the second."""
     usual = {
@@ -87,11 +110,12 @@ def judged(
     going: bool = False,
     gpus: tuple[int, ...] = (0, 1),
     plan: Plan = PLAN,
+    models: Mapping[int, str] = NO_MODELS,
     **limits: float,
 ) -> dict[str, Entry]:
     found = tally(records, samples() if readings is None else readings)
     label = Label.HARDWARE if plan.device == "cuda" else Label.CPU
-    entries = judge(Seen(plan, found, gpus, going, limits, CARDS, INDEXES), label)
+    entries = judge(Seen(plan, found, gpus, going, limits, CARDS, INDEXES, models), label)
     return {entry.name: entry for entry in entries}
 
 
@@ -134,9 +158,15 @@ def test_nothing_passes_where_nothing_was_seen() -> None:
         (good(late_s=2.0), samples(), "responsive", Verdict.WARN, "2.000 s late"),
         (good(sync_s=70.0), samples(), "responsive", Verdict.FAIL, "70.000 s"),
         (good({"event": "blind", "t": 50, "what": "gpus", "says": "it did not answer"}), samples(), "readings", Verdict.WARN, "it did not answer"),
-        (good(rates={"0": 230.0, "1": 200.0}), samples(), "siblings", Verdict.WARN, "GPU 1 computes 7.0% slower"),
-        (good(rates={"0": 230.0, "1": 150.0}), samples(), "siblings", Verdict.FAIL, "GPU 1 computes 21.1% slower"),
+        (good(rates={"0": 230.0, "1": 212.0}), samples(), "siblings", Verdict.WARN, "GPU 1 computes 7.8% slower"),
+        (good(rates={"0": 230.0, "1": 200.0}), samples(), "siblings", Verdict.FAIL, "GPU 1 computes 13.0% slower"),
         (good(), samples(temperature_c=45.0), "siblings", Verdict.WARN, "GPU 0 is 25 degrees hotter"),
+        (good(filled(0.9, 0.4)), samples(), "workers_alive", Verdict.WARN, "only 40% of GPU 1's memory was filled"),
+        (good(filled(0.9, None)), samples(), "workers_alive", Verdict.UNKNOWN, "how much of the memory of GPU 1"),
+        (good(), samples(reasons=("untold",)), "throttling", Verdict.UNKNOWN, "GPU 1 did not in 10 of 10 readings"),
+        (good(*slowed("hw_therm_slowdown_us")), samples(), "throttling", Verdict.FAIL, "because of heat for 2.5 s"),
+        (good(*slowed("hw_power_brake_us")), samples(), "throttling", Verdict.FAIL, "brake signal for 2.5 s"),
+        (good(*noise(MOST_LINES + 1)), samples(), "kernel_errors", Verdict.UNKNOWN, "1 of 501 lines that may matter were not kept"),
     ],
 )  # fmt: skip
 def test_each_fault_is_found_by_its_criterion(
@@ -212,6 +242,41 @@ def test_a_single_gpu_has_no_siblings() -> None:
     found = judged(good(), gpus=(0,))
     assert not found["siblings"].result.applies
     assert overall(found) is Verdict.PASS
+
+
+def test_gpus_are_compared_with_those_of_their_own_model() -> None:
+    rates = {"0": 230.0, "1": 80.0, "2": 229.0}
+    of = {0: "rtx-5090", 1: "l4", 2: "rtx-5090"}
+    readings = [*samples(temperature_c=45.0), *(replace(one, gpu=2) for one in samples() if not one.gpu)]
+    found = judged(good(rates=rates), readings, gpus=(0, 1, 2), models=of)["siblings"].result
+    assert found.verdict is Verdict.PASS
+    assert [figure.gpu for figure in found.figures if figure.name == "rate"] == [0, 2]
+    slow = judged(good(rates={**rates, "2": 200.0}), readings, gpus=(0, 1, 2), models=of)["siblings"].result
+    assert slow.says == "GPU 2 computes 13.0% slower than its siblings"
+    alone = judged(good(rates=rates), models={0: "rtx-5090", 1: "l4"})["siblings"].result
+    assert not alone.applies
+
+
+def test_harmless_lines_of_the_kernel_do_not_hide_an_xid() -> None:
+    xid = {"event": "kernel", "t": 50, "line": XID_79}
+    found = judged(good(*noise(MOST_LINES + 1), xid))["kernel_errors"].result
+    assert found.verdict is Verdict.FAIL
+    assert "GPU 1: Xid 79" in found.says
+
+
+def test_a_warning_is_none_where_graver_lines_may_be_among_those_that_were_not_kept() -> None:
+    light = [{"event": "kernel", "t": 50, "line": XID_94.replace("94", "43")}] * MOST_GRAVE_LINES
+    assert judged(good(*light))["kernel_errors"].result.verdict is Verdict.WARN
+    found = judged(good(*light, light[0]))["kernel_errors"].result
+    assert found.verdict is Verdict.UNKNOWN
+    assert "1 of 5001 lines that may matter were not kept; GPU 0: the GPU stopped" in found.says
+    blind = {"event": "blind", "t": 5, "what": "kernel", "says": "journalctl: no"}
+    assert judged(good(blind, light[0]))["kernel_errors"].result.verdict is Verdict.UNKNOWN
+
+
+def test_what_the_driver_counts_of_slowdowns_does_not_stand_for_counters_of_errors() -> None:
+    records = [one for one in good(*slowed("hw_therm_slowdown_us")) if one["t"] or one["event"] != "counters"]
+    assert "no counters of GPU 0, 1" in judged(records)["error_counters"].result.says
 
 
 def test_on_the_cpu_what_needs_a_gpu_is_skipped_and_nothing_is_green_for_it() -> None:

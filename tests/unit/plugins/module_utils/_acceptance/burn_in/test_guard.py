@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.burn_in import guard
+from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.burn_in.records import Card
 from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.check import Sample
 
 
@@ -45,7 +46,37 @@ def test_counters_that_a_card_does_not_have_are_left_out() -> None:
         "link": {"replay_counter": 4},
         "ecc": {"volatile": {"correctable": None, "uncorrectable": 0}, "aggregate": None},
         "remapped_rows": {"failure": False},
+        "throttle_us": {"hw_therm_slowdown": 0, "hw_power_brake": 3, "sw_power_cap": 900},
     }
     assert guard.counters([device, {"index": None}]) == {
-        "1": {"replay_counter": 4, "ecc_volatile_uncorrectable": 0, "rows_failure": 0}
+        "1": {
+            "replay_counter": 4,
+            "ecc_volatile_uncorrectable": 0,
+            "rows_failure": 0,
+            "hw_therm_slowdown_us": 0,
+            "hw_power_brake_us": 3,
+        }
     }
+
+
+def test_gpus_are_told_apart_by_their_uuid_in_the_order_of_their_numbers() -> None:
+    devices = [
+        {
+            "index": 1,
+            "uuid": "GPU-b",
+            "pci_address": "0000:02:00.0",
+            "model": None,
+            "name": "Card",
+            "state": "ok",
+        },
+        {"index": 0, "uuid": None, "pci_address": "0000:01:00.0", "model": "l4", "state": "ok"},
+        {"index": 2, "uuid": "GPU-c", "pci_address": "0000:03:00.0", "model": "l4", "state": "lost"},
+        {"index": None, "uuid": None, "pci_address": "0000:04:00.0", "state": "unseen"},
+    ]
+    found = guard.cards(devices)
+    assert found == (Card("0000:01:00.0", "0000:01:00.0", "l4"), Card("GPU-b", "0000:02:00.0", "Card"))
+    assert guard.gone(found, found[1:]) == {
+        0: "GPU 0 (0000:01:00.0) burned before, and the driver does not answer for it any more"
+    }
+    assert guard.gone(found, found[::-1]) == {}
+    assert sorted(guard.numbered(devices)) == [0, 1, 2]

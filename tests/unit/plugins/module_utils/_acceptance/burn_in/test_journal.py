@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.burn_in.journal import (
+    MOST_AT_ONCE,
     KernelLog,
     split,
 )
@@ -85,6 +87,31 @@ def test_a_file_is_read_on_from_where_it_ended(tmp_path: Path) -> None:
     path.unlink()
     assert again.read() == []
     assert "cannot be read" in again.problem
+
+
+def test_of_very_many_lines_the_grave_ones_are_kept_and_it_is_told() -> None:
+    light = "1764240000.4 box kernel: nvidia-modeset: a display was plugged in"
+    many = "\n".join([light] * (MOST_AT_ONCE + 10))
+    log = KernelLog("", Journal(Ran(0, f"{many}\n{XID}\n-- cursor: s=2\n", "")), "s=1")
+    found = log.read()
+    assert len(found) == MOST_AT_ONCE
+    assert found[-1] == XID
+    assert (
+        log.problem
+        == f"the kernel wrote {MOST_AT_ONCE + 11} lines that may matter at once, and 2000 were kept"
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "1764240000.5 box kernel: pcieport 0000:00:01.0: pciehp: Slot(1): Link Down",
+        "1764240000.5 box kernel: pcieport 0000:00:01.0: broken device, retraining non-functional, link is down",
+        "1764240000.5 box kernel: nouveau 0000:01:00.0: gr: GPC0/TPC0 trap",
+    ],
+)
+def test_a_card_that_is_lost_is_seen_by_what_its_slot_and_nouveau_say(line: str) -> None:
+    assert KernelLog("", Journal(Ran(0, f"{line}\n-- cursor: s=2\n", "")), "s=1").read() == [line]
 
 
 def test_lines_without_a_time_are_none() -> None:

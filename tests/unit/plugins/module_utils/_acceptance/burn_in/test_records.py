@@ -7,6 +7,7 @@ from typing import Any
 
 from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.burn_in.records import (
     MOST_LINES,
+    Card,
     sample_of,
     tally,
 )
@@ -60,9 +61,9 @@ def test_a_counter_of_a_boot_begins_anew_after_a_restart_and_one_of_the_card_doe
     found = tally(
         [
             begin(0),
-            counters(0, replay_counter=7, ecc_aggregate_uncorrectable=1),
+            counters(0, replay_counter=7, ecc_aggregate_uncorrectable=1, hw_therm_slowdown_us=5),
             begin(100, "two"),
-            counters(100, replay_counter=30, ecc_aggregate_uncorrectable=2),
+            counters(100, replay_counter=30, ecc_aggregate_uncorrectable=2, hw_therm_slowdown_us=9),
         ]
     )
     assert found.gpus[0].grown == {"ecc_aggregate_uncorrectable": 1}
@@ -82,6 +83,39 @@ def test_lines_of_a_card_in_distress_are_counted_and_not_all_kept() -> None:
     found = tally([begin(0), *({"event": "kernel", "t": 1, "line": f"{n}"} for n in range(MOST_LINES + 5))])
     assert len(found.kernel_lines) == MOST_LINES
     assert found.kernel_seen == MOST_LINES + 5
+
+
+def test_lines_that_may_tell_of_a_lost_card_are_kept_beside_all_others() -> None:
+    grave = (
+        "NVRM: Xid (PCI:0000:01:00): 79, GPU has fallen off the bus.",
+        "pcieport 0000:00:01.0: pciehp: Slot(1): Link Down",
+        "nvidia 0000:01:00.0: PCIe Bus Error: severity=Uncorrectable (Fatal), type=Transaction Layer",
+    )
+    found = tally(
+        {"event": "kernel", "t": 1, "line": line} for line in (*map(str, range(MOST_LINES + 5)), *grave)
+    )
+    assert found.kernel_lines[MOST_LINES:] == [*grave]
+    assert found.kernel_lost == 0
+
+
+def test_what_workers_had_counted_when_they_ended_counts_and_is_no_time() -> None:
+    last = {"event": "counts", "t": 12, "checked": {"0": 250}, "mismatches": {"0": 2}}
+    burning = {"event": "burning", "t": 0}
+    records = [begin(0), burning, tick(5, 100), tick(10, 200), last, begin(60), tick(70, 50, 1)]
+    found = tally(records)
+    assert found.gpus[0].checked == 300
+    assert found.gpus[0].mismatches == 3
+    assert found.ledger.burned_s == 10
+    assert found.ticks == 3
+
+
+def test_the_gpus_are_those_of_the_beginning() -> None:
+    one, other = ({"uuid": f"GPU-{n}", "address": f"0000:0{n}:00.0", "model": "l4"} for n in (1, 2))
+    found = tally([begin(0, gpus=[one, other]), begin(60, gpus=[other])])
+    assert found.cards == (Card("GPU-1", "0000:01:00.0", "l4"), Card("GPU-2", "0000:02:00.0", "l4"))
+    assert [card.as_json() for card in found.cards] == [one, other]
+    assert tally([begin(0), begin(60, gpus=[one])]).cards == found.cards[:1], "an older version wrote none"
+    assert tally([begin(0, gpus=[3, None])]).cards == (Card("", "", ""),) * 2
 
 
 def test_samples_come_to_the_hottest_moment_and_the_least_margin() -> None:

@@ -8,7 +8,12 @@ from dataclasses import replace
 import pytest
 from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.checks import host_device_bandwidth
 from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.profile import Profile
-from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.verdicts import Verdict
+from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.verdicts import (
+    Figure,
+    Verdict,
+    failed,
+    unknown,
+)
 
 from tests import acceptance_compute as told
 
@@ -27,7 +32,7 @@ def test_full_links_pass():
     assert result.says == "each GPU transfers 55 GB/s or more each way, and what comes back is right"
     found = result.figures[0]
     assert (found.name, found.expected) == ("host to device", ">= 47.2 (75% of 63)")
-    assert found.source.startswith("PCIe 5.0 x16, read meanwhile; our proposal")
+    assert found.source.startswith("PCIe 5.0 x16, the width read meanwhile; our proposal")
 
 
 @pytest.mark.parametrize(
@@ -60,6 +65,42 @@ def test_a_link_of_8_lanes_is_judged_by_8_lanes():
     assert result.figures[0].source.startswith("PCIe 5.0 x8")
 
 
+@pytest.mark.parametrize("generation", [1, None])
+def test_a_generation_that_was_read_at_rest_is_no_excuse(generation):
+    """Between two readings a link may be busy and be told at rest."""
+    run = told.transfers(gb_s=10.0)
+    for gpu in range(4):
+        run = told.read(run, gpu, link_gen=generation)
+
+    result = judged(run)
+
+    assert result.verdict is Verdict.FAIL
+    assert result.figures[0].expected == ">= 47.2 (75% of 63)"
+
+
+def test_a_link_that_pcie_under_load_found_slow_is_judged_by_what_it_carries():
+    """That it has no more is what that check says."""
+    found = [Figure("link generation under load", 4, "", gpu, verdict=Verdict.FAIL) for gpu in range(4)]
+    run = told.transfers(gb_s=27.0)
+    for gpu in range(4):
+        run = told.read(run, gpu, link_gen=1)
+
+    result = judged(run, results={"pcie_under_load": failed("", "", *found)})
+
+    assert (result.verdict, result.figures[0].expected) == (Verdict.PASS, ">= 23.6 (75% of 31.5)")
+
+
+def test_what_pcie_under_load_could_not_read_does_not_lower_what_is_expected():
+    found = [Figure("link generation under load", None, "", gpu) for gpu in range(4)]
+    result = judged(told.transfers(gb_s=10.0), results={"pcie_under_load": unknown("", "", *found)})
+    assert result.verdict is Verdict.FAIL
+
+
+def test_where_nobody_knows_the_highest_generation_the_one_that_was_read_counts():
+    result = judged(told.transfers(), link={"gen_max": None})
+    assert (result.verdict, result.figures[0].expected) == (Verdict.PASS, ">= 47.2 (75% of 63)")
+
+
 def test_one_slow_direction_of_one_gpu_is_named():
     result = judged(told.scaled(told.transfers(), "device to host", 0.5, 2))
 
@@ -86,7 +127,7 @@ def test_without_readings_in_time_the_link_is_that_of_the_facts():
     result = judged(replace(told.transfers(), samples=[]))
 
     assert result.verdict is Verdict.PASS
-    assert "PCIe 5.0 x16, read at rest" in result.figures[0].source
+    assert "PCIe 5.0 x16, the width read at rest" in result.figures[0].source
 
 
 def test_a_link_that_nobody_knows_is_not_green():

@@ -90,7 +90,9 @@ def test_an_empty_run_is_not_green():
     ("run", "verdict", "says", "advice"),
     [
         (told.crashed("the process of GPU 2 was ended by SIGSEGV"), Verdict.FAIL, "GPU 2", "replaced"),
-        (told.crashed("kernels was killed by SIGKILL"), Verdict.FAIL, "broke off", "log"),
+        (told.crashed("kernels was killed by SIGKILL"), Verdict.UNKNOWN, "could not", "journalctl -k | grep -i 'out of memory'"),
+        (told.gave_up("the process of GPU 1 was ended by SIGKILL"), Verdict.UNKNOWN, "GPU 1", "more memory"),
+        (told.gave_up("kernels did not end within 180 seconds and was killed by SIGKILL"), Verdict.FAIL, "hung", "Xid"),
         (told.gave_up("GPU 1: CUDA error: an illegal memory access was encountered"), Verdict.FAIL, "GPU 1", "alone"),
         (told.gave_up("GPU 3: PyTorch 2.13.0 (built for 13.0) sees 3 GPUs"), Verdict.FAIL, "sees 3 GPUs", "log"),
         (told.gave_up(f"GPU 0: {NO_IMAGE}"), Verdict.FAIL, "has no kernels for it", "install a PyTorch"),
@@ -111,6 +113,34 @@ def test_what_a_broken_run_means(run, verdict, says, advice):
 def test_without_a_gpu_it_is_skipped():
     with pytest.raises(CannotLook, match="no driver answers for a GPU"):
         kernels.CHECK.run(Bench(workloads={"kernels": told.kernels()}))
+
+
+def test_a_gpu_that_is_cut_into_parts_is_not_measured():
+    bench = told.bench("kernels", told.kernels())
+    for index, device in enumerate(bench.facts["devices"]):
+        device["mig"] = {"current": index == 2, "pending": None, "devices": []}
+
+    with pytest.raises(CannotLook) as told_why:
+        kernels.CHECK.run(bench)
+
+    assert told_why.value.why == "GPU 2 is cut into parts (MIG), and a part is not measured here"
+    assert told_why.value.advice.startswith("make the card whole: `nvidia-smi -i 2 -mig 0`, or waive")
+    assert bench.asked == []
+
+
+def test_several_gpus_that_are_cut_into_parts_are_all_named():
+    bench = told.bench("kernels", told.kernels())
+    for device in bench.facts["devices"]:
+        device["mig"] = {"current": device["index"] != 1}
+    with pytest.raises(CannotLook, match="GPU 0, GPU 2, GPU 3 are cut into parts"):
+        kernels.CHECK.run(bench)
+
+
+def test_parts_of_a_gpu_do_not_matter_to_a_run_on_the_cpu():
+    bench = told.bench("kernels", told.recording("kernels"), device="cpu")
+    for device in bench.facts["devices"]:
+        device["mig"] = {"current": True}
+    assert kernels.CHECK.run(bench).verdict is Verdict.PASS
 
 
 def test_a_real_run_on_a_cpu_passes_and_names_processes():

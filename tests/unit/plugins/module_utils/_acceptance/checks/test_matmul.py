@@ -125,8 +125,89 @@ def test_a_precision_that_the_card_does_not_have_is_left_out():
         run = told.changed(run, "fp8", gpu, value=None, why="the card has no fp8")
     result = judged(run)
 
-    assert result.verdict is Verdict.PASS
-    assert "fp8" not in {figure.name for figure in result.figures}
+    assert (result.verdict, "fp8" in result.says) == (Verdict.PASS, False)
+    assert (the(result, "fp8", 2).value, the(result, "fp8", 2).source) == (None, "the card has no fp8")
+    assert the(result, "fp8", 2).verdict is Verdict.SKIP
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, Verdict.PASS), (0.85, Verdict.WARN)])
+def test_a_precision_that_pytorch_cannot_is_named(factor, verdict):
+    why = "PyTorch 2.6.0 cannot: CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasLtMatmul`"
+    run = slowed(factor)
+    for gpu in (1, 3):
+        run = told.changed(run, "fp8", gpu, value=None, why=why)
+
+    result = judged(run)
+
+    assert result.verdict is verdict
+    assert f"fp8 was not measured on GPU 1, GPU 3: {why}" in result.says
+    assert the(result, "fp8", 3).source == why
+    assert the(result, "fp8", 0).verdict is not Verdict.SKIP
+
+
+# Clocks that are held down.
+
+
+def at_600_mhz(*gpus, reasons=()):
+    run = told.matmul()
+    for gpu in gpus:
+        for name in told.RATES:
+            run = told.scaled(run, name, 600 / 2900, gpu)
+        run = told.read(run, gpu, sm_mhz=600.0, reasons=reasons)
+    return run
+
+
+def test_cards_that_are_locked_to_a_low_clock_are_no_pass():
+    result = judged(at_600_mhz(0, 1, 2, 3))
+
+    assert result.verdict is Verdict.WARN
+    assert result.says.startswith(
+        "GPU 0 ran at 600 of 3090 MHz, and its power limit was not the reason; GPU 1 ran"
+    )
+    assert "`nvidia-smi -q -d CLOCK,PERFORMANCE`" in result.advice
+    assert "`nvidia-smi -rgc`" in result.advice
+
+
+def test_a_low_clock_by_the_power_limit_is_no_matter_of_this_check():
+    assert judged(at_600_mhz(0, 1, 2, 3, reasons=("sw_power_cap",))).verdict is Verdict.PASS
+
+
+def test_a_reading_of_a_card_that_rests_is_not_its_clock_under_load():
+    assert judged(at_600_mhz(0, 1, 2, 3, reasons=("idle",))).verdict is Verdict.PASS
+
+
+def test_one_that_is_locked_is_named_beside_its_siblings():
+    result = judged(at_600_mhz(2))
+
+    assert result.verdict is Verdict.FAIL
+    assert "GPU 2 reaches 21% of what its siblings do" in result.says
+    assert "nvidia-smi -rgc" in result.advice
+
+
+def test_a_card_that_does_not_tell_its_highest_clock_is_not_judged_by_it():
+    bench = told.bench("matmul", at_600_mhz(0, 1, 2, 3))
+    for device in bench.facts["devices"]:
+        del device["max_clocks"]
+    assert matmul.CHECK.run(bench).verdict is Verdict.PASS
+
+
+def test_a_low_clock_does_not_hide_that_there_is_nothing_to_judge_by():
+    run = told.read(told.matmul(1), 0, sm_mhz=600.0)
+
+    result = judged(run, "stranger")
+
+    assert result.verdict is Verdict.UNKNOWN
+    assert "GPU 0 ran at 600 of 3090 MHz" in result.says
+
+
+def test_a_card_is_measured_by_its_own_peak_and_not_by_its_models():
+    """H100 PCIe: 756 TFLOPS, the SXM 989."""
+    run = told.matmul(1, sm_mhz=None)
+    for name, rate in {"bf16": 600.0, "fp16": 600.0, "tf32": 300.0}.items():
+        run = told.changed(run, name, value=rate)
+
+    assert the(judged(run, "h100-pcie"), "bf16").expected == ">= 680.4 (90% of 756)"
+    assert the(judged(run, "h100"), "bf16").expected == ">= 890.1 (90% of 989)"
 
 
 def test_a_gpu_that_nothing_was_told_of_is_not_green():
@@ -164,7 +245,15 @@ def test_a_real_run_on_a_cpu_passes_without_a_judged_rate():
 
     assert result.verdict is Verdict.PASS
     assert "rates of a CPU are not judged" in result.says
-    assert {(figure.verdict, figure.source) for figure in result.figures} == {(None, "not judged: CPU")}
+    measured = [figure for figure in result.figures if figure.value is not None]
+    assert {(figure.verdict, figure.source) for figure in measured} == {(None, "not judged: CPU")}
+    assert {
+        (figure.name, figure.verdict, figure.source) for figure in result.figures if figure.value is None
+    } == {
+        (f"{name}, process {index}", Verdict.SKIP, "not measured on a CPU")
+        for name in ("tf32", "fp16", "fp8")
+        for index in range(2)
+    }
 
 
 def test_a_wrong_product_of_a_cpu_fails():

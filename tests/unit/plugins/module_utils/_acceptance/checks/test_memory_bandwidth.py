@@ -40,6 +40,19 @@ def test_a_slow_sibling_is_named():
     assert "GPU 1 reaches 92% of what its siblings do in triad" in result.says
 
 
+@pytest.mark.parametrize(
+    ("gb_s", "card", "verdict"),
+    [
+        (1800.0, "h100-pcie", Verdict.PASS),
+        (1100.0, "h100-pcie", Verdict.FAIL),
+        (1800.0, "h100", Verdict.FAIL),
+    ],
+)
+def test_a_card_is_measured_by_its_own_bandwidth_and_not_by_its_models(gb_s, card, verdict):
+    """H100 PCIe: 2000 GB/s, the SXM 3350."""
+    assert judged(told.bandwidth(1, gb_s), card).verdict is verdict
+
+
 def test_wrong_data_fails():
     result = judged(told.changed(told.bandwidth(), "copy", 2, wrong=3))
 
