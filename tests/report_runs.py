@@ -157,7 +157,7 @@ def samples(
             room = 24 + 1.5 * math.sin(time / 13000) + 1.8 * index + (17.5 if index == hot else 0)
             warmth[index] += (room + power * 0.085 - warmth[index]) * min(1.0, every / 40)
             celsius = round(warmth[index] + chance.gauss(0, 0.35))
-            reasons = ["idle"] if idle else ["sw_thermal_slowdown"] if celsius >= 86 else []
+            reasons = ["idle"] if idle else ["sw_thermal"] if celsius >= 86 else []
             if power > 572:
                 reasons.append("sw_power_cap")
             clock = 2940 - 1.3 * celsius - (310 if celsius >= 86 else 0) + chance.gauss(0, 9)

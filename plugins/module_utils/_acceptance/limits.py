@@ -88,6 +88,8 @@ TABLE: tuple[Limit, ...] = (
     Limit("burn_in_disk_fail_s", 60, "s", "FAIL where writing to the disk has taken longer than this", PROPOSAL),
     Limit("burn_in_temperature_spread_c", 20, "°C", "WARN where a GPU of a burn-in is hotter by more than this than its coolest sibling",
           PROPOSAL),
+    Limit("burn_in_memory_short", 0.05, _SHARE,
+          "WARN where a burn-in filled less of a GPU's memory than it was asked for by more than this", PROPOSAL),
     Limit("burn_in_unread_share", 0.01, _SHARE, "UNKNOWN where more of the readings of a burn-in than this are missing", PROPOSAL),
 )
 # fmt: on

@@ -17,9 +17,6 @@ from .ledger import ASKED
 from .plan import clock
 from .seen import OFF_CPU, Seen, result
 
-_MEMORY_SHORT = 0.05
-"""So much less of the memory than was asked for may be filled; the libraries and the display keep some."""
-
 
 def hours(seen: Seen) -> Result:
     """Whether all hours were burned."""
@@ -57,7 +54,7 @@ def workers(seen: Seen) -> Result:
     ended = seen.tally.workers
     stopped = seen.tally.ledger.stopped or {}
     shares = {index: gpu.memory_share for index, gpu in seen.each if gpu.memory_share is not None}
-    least = seen.plan.memory - _MEMORY_SHORT
+    least = seen.plan.memory - seen.limit("burn_in_memory_short")
     short = {index: share for index, share in shares.items() if share < least}
     memory = [
         Figure(

@@ -18,8 +18,8 @@ from ..check import Sample
 MOST_BUCKETS = 420
 """More points than this are not seen on a page, and make it heavy."""
 
-THERMAL = frozenset({"sw_thermal_slowdown", "hw_thermal_slowdown"})
-HARDWARE = frozenset({"hw_slowdown", "hw_power_brake_slowdown", "hw_power_brake"})
+THERMAL = frozenset({"sw_thermal", "hw_thermal"})
+HARDWARE = frozenset({"hw_slowdown", "power_brake"})
 POWER = frozenset({"sw_power_cap"})
 
 

@@ -8,6 +8,7 @@ import random
 import pytest
 from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.check import Sample
 from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.report import series
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.gpu import smi_paths
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,7 +53,7 @@ def test_a_missing_reading_is_no_point() -> None:
 
 
 def test_time_held_back_goes_to_the_next_reading_and_not_across_a_gap() -> None:
-    hot = of((0, 88), (2, 88), (100, 88), reasons=("sw_thermal_slowdown",))
+    hot = of((0, 88), (2, 88), (100, 88), reasons=("sw_thermal",))
     cool = of((102, 60))
     assert series.held_back([*hot, *cool], series.THERMAL, 2.0) == [(0, 6), (100, 102)]
     assert series.held_back([*hot, *cool], series.HARDWARE, 2.0) == []
@@ -71,3 +72,7 @@ def test_the_limit_of_a_card_is_what_it_gives_itself() -> None:
 @pytest.mark.parametrize(("ats", "interval"), [((), 0.0), ((1,), 0.0), ((0, 5, 10, 400, 405), 5.0)])
 def test_the_interval_is_the_usual_one(ats: tuple[float, ...], interval: float) -> None:
     assert series.interval(of(*((at, 1.0) for at in ats))) == interval
+
+
+def test_the_reasons_are_those_that_nvidia_smi_is_read_with() -> None:
+    assert set(smi_paths.THROTTLE_REASONS) >= series.THERMAL | series.HARDWARE | series.POWER
