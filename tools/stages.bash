@@ -48,7 +48,8 @@ stage_join() {
   cat "$stage_logs/$__beside_name.log"
   __stage_names+=("$__beside_name")
   __stage_results+=("$result")
-  __stage_seconds+=("$(<"$stage_logs/$__beside_name.seconds")")
+  # Absent where it was killed.
+  __stage_seconds+=("$(cat "$stage_logs/$__beside_name.seconds" 2>/dev/null || echo 0)")
 }
 
 # The table, and success only if every stage passed.
