@@ -148,10 +148,11 @@ def test_a_gate_without_a_lock_on_the_control_machine_proves_nothing(machine: Ma
 
 
 def test_a_folder_with_something_of_somebody_else_is_refused(machine: Machine) -> None:
-    played = machine.play(ai_frameworks_folder="/usr/share/doc")
+    assert machine.ssh("sudo mkdir /srv/data && sudo touch /srv/data/accounts.db").returncode == 0
+    played = machine.play(ai_frameworks_folder="/srv/data")
     assert played.returncode == 2
-    assert "/usr/share/doc has something of somebody else in it" in played.said
-    assert "changed=0" in played.said
+    assert "/srv/data has something of somebody else in it" in played.said
+    assert machine.ssh("ls -A /srv/data").stdout == "accounts.db\n"
 
 
 def test_all_go_without_a_trace(machine: Machine) -> None:
