@@ -38,6 +38,11 @@ def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
     return condition()
 
 
+def _environment() -> dict[str, str]:
+    """Without molecule's wish for colours on a terminal, which would stand in the middle of sentences."""
+    return {name: value for name, value in os.environ.items() if name != "ANSIBLE_FORCE_COLOR"}
+
+
 @dataclass(frozen=True)
 class Played:
     """What came of a play."""
@@ -90,7 +95,7 @@ class Machine:
                 str(ROOT / "molecule" / self.scenario / playbook),
             ],
             check=False, capture_output=True, text=True, timeout=600,
-            env={**os.environ, "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg"), "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"},
+            env={**_environment(), "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg"), "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"},
         )  # fmt: skip
         return Played.of(done)
 
