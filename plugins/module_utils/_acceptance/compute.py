@@ -210,15 +210,6 @@ def sm_mhz(samples: Iterable[Sample]) -> float | None:
     return mean(sample.sm_mhz for sample in samples)
 
 
-def bare_metal(ctx: Context) -> bool | None:
-    """Whether the whole machine is ours; None: nobody can say."""
-    if ctx.profile.bare_metal is not None:
-        return ctx.profile.bare_metal
-    ran = ctx.run(["systemd-detect-virt"], 10)
-    said = ran.out.strip()
-    return said == "none" if said else None
-
-
 def verdict_of(figures: Iterable[Figure]) -> Verdict:
     """The gravest of those that were judged; UNKNOWN: none was."""
     judged = [one.verdict for one in figures if one.verdict is not None]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .. import compute
+from .. import compute, health_checks
 from ..check import FULL, QUICK, Check, Context, Group, Need, WorkloadRun
 from ..limits import Limits, grade, link_gb_s
 from ..verdicts import Figure, Result, Verdict, failed, passed, unknown, warned, worst
@@ -40,7 +40,7 @@ class _Judge:
         self.done = done
         self.limits = Limits(ctx.profile.limits)
         self.devices = compute.devices(ctx)
-        self.metal = compute.bare_metal(ctx) if ctx.device != compute.CPU else None
+        self.metal = health_checks.bare_metal(ctx) if ctx.device != compute.CPU else None
         self.figures: list[Figure] = []
         self.slow: list[str] = []
         self.slower: list[str] = []

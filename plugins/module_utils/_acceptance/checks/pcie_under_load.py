@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..._fleet.gpu.health_words import Expected, ExpectedError
-from .. import compute
+from .. import compute, health_checks
 from ..check import FULL, QUICK, Check, Context, Group, Need, WorkloadRun
 from ..verdicts import Figure, Result, Verdict, failed, passed, unknown, warned, worst
 
@@ -31,7 +31,7 @@ def _run(ctx: Context) -> Result:
 
 class _Judge:
     def __init__(self, ctx: Context) -> None:
-        self.metal = compute.bare_metal(ctx)
+        self.metal = health_checks.bare_metal(ctx)
         self.figures: list[Figure] = []
         self.said: dict[Verdict, list[str]] = {Verdict.FAIL: [], Verdict.WARN: [], Verdict.UNKNOWN: []}
         try:
