@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from .._host.gpu_containers import UUID, ContainerError, Containers, Look, Route, routes
 from .check import CannotLook, Context
+from .verdicts import Figure, Verdict
 
 NO_ROUTE = (
     "Docker knows neither the runtime nvidia nor a CDI specification of GPUs, so no container can have one",
@@ -51,6 +52,12 @@ def uuids(context: Context) -> frozenset[str]:
     return found
 
 
+def counted(name: str, seen: int, wanted: frozenset[str], source: str, problem: str) -> Figure:
+    """How many of the GPUs a container sees; `problem` as `lacking` tells it."""
+    verdict = Verdict.FAIL if problem else Verdict.PASS
+    return Figure(name, seen, expected=str(len(wanted)), source=source, verdict=verdict)
+
+
 def lacking(look: Look, wanted: frozenset[str], context: Context) -> str:
     """What a container does not see or may not open, in words; empty: it has every GPU."""
     if look.uuids == wanted:
@@ -58,10 +65,10 @@ def lacking(look: Look, wanted: frozenset[str], context: Context) -> str:
     numbers = {str(device.get("uuid")): device.get("index") for device in context.facts.get("devices") or []}
     lost = sorted(wanted - look.uuids)
     names = ", ".join(f"GPU {numbers[uuid]}" if numbers.get(uuid) is not None else uuid for uuid in lost)
-    counted = f"it sees {len(look.uuids & wanted)} of {len(wanted)}"
+    says_seen = f"it sees {len(look.uuids & wanted)} of {len(wanted)}"
     strange = len(look.uuids - wanted)
     parts = [
-        counted,
+        says_seen,
         f"without {names}" if lost else "",
         f"and {strange} that the machine does not have" if strange else "",
     ]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from ..._host.gpu_containers import ContainerError
 from ..check import FULL, Check, Context, Group, Need
-from ..container_checks import containers, lacking, listed, plural, uuids
-from ..verdicts import Figure, Result, Verdict, failed, passed
+from ..container_checks import containers, counted, lacking, listed, plural, uuids
+from ..verdicts import Result, failed, passed
 
 
 def run(context: Context) -> Result:
@@ -27,13 +27,7 @@ def run(context: Context) -> Result:
             if problem:
                 problems.append(f"with {way.name}: {problem}")
             figures.append(
-                Figure(
-                    f"GPUs with {way.name}",
-                    seen,
-                    expected=str(len(wanted)),
-                    source="nvidia-smi -L on the machine",
-                    verdict=Verdict.FAIL if problem else Verdict.PASS,
-                )
+                counted(f"GPUs with {way.name}", seen, wanted, "nvidia-smi -L on the machine", problem)
             )
     if problems:
         return failed(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from ..._host.gpu_containers import ContainerError
 from ..check import FULL, CannotLook, Check, Context, Group, Need
-from ..container_checks import containers, lacking, listed, plural, uuids
-from ..verdicts import Figure, Result, Verdict, failed, passed
+from ..container_checks import containers, counted, lacking, listed, plural, uuids
+from ..verdicts import Result, failed, passed
 
 SECONDS = 60.0
 
@@ -50,12 +50,12 @@ def run(context: Context) -> Result:
             if after:
                 problems.append(f"with {way_name}: {after}")
             figures.append(
-                Figure(
+                counted(
                     f"GPUs with {way_name}, after",
                     0 if look.problem else len(look.uuids & wanted),
-                    expected=str(len(wanted)),
-                    source="the same container before",
-                    verdict=Verdict.FAIL if after else Verdict.PASS,
+                    wanted,
+                    "the same container before",
+                    after,
                 )
             )
     if problems:

@@ -10,7 +10,7 @@ import json
 
 from ..._host.gpu_containers import ContainerError, Containers, Route
 from ..check import FULL, Check, Context, Group, Need
-from ..container_checks import containers, lacking, plural, uuids
+from ..container_checks import containers, counted, lacking, plural, uuids
 from ..verdicts import Figure, Result, Verdict, failed, passed, unknown
 
 MANY = 3
@@ -52,12 +52,12 @@ def run(context: Context) -> Result:
             if problem:
                 problems.append(f"container {number}: {problem}")
             figures.append(
-                Figure(
+                counted(
                     f"GPUs in container {number}",
                     0 if look.problem else len(look.uuids & wanted),
-                    expected=str(len(wanted)),
-                    source="nvidia-smi -L on the machine",
-                    verdict=Verdict.FAIL if problem else Verdict.PASS,
+                    wanted,
+                    "nvidia-smi -L on the machine",
+                    problem,
                 )
             )
         if problems:
