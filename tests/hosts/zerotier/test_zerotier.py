@@ -95,8 +95,8 @@ def test_a_controller_stays_at_the_version_that_has_one(machine: Machine, host: 
     assert host.package("zerotier-one").version == "1.14.2"
     assert "1.16.0" in machine.ssh("apt-cache madison zerotier-one").stdout
     said = machine.ssh("sudo apt-get --simulate dist-upgrade").stdout
+    assert "Calculating upgrade" in said
     assert "Inst zerotier-one" not in said
-    assert "0 upgraded" in said
 
 
 def test_secrets_are_for_the_daemon_alone(host: Any) -> None:
