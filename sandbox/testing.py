@@ -42,6 +42,7 @@ class Sandbox:
         self.hetzner_read_only_token = read_only(self.token)
         self.compute = f"{url}/compute/v1"
         self.google_credentials = state_dir / "gcp-service-account.json"
+        self.storage = f"{url}/gcs"
         self.zerotier = f"{url}/zerotier/api/v1"
 
     def admin(self, method: str, path: str, body: object = None) -> Any:

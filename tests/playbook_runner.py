@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def run_playbook(
-    home: Path, inventory: str, playbook: str, *arguments: str, **environ: str
+    home: Path, inventory: str, playbook: str, *arguments: str, seconds: float = 300, **environ: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a playbook of this repository with nothing of the developer's environment and no terminal."""
     return subprocess.run(
@@ -28,6 +28,6 @@ def run_playbook(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=seconds,
         check=False,
     )

@@ -78,8 +78,9 @@ options:
         default: 1
   image:
     description:
-      - What to create it from, V(debian-12), V(debian-13) or V(ubuntu-24.04), the name of an image of the project,
-        or C(projects/<project>/global/images/<image>). Of no effect on an instance that exists.
+      - What to create it from, V(debian-12), V(debian-13) or V(ubuntu-24.04), a golden image as V(golden:gpu-box@1.2.0) or
+        V(golden:gpu-box@latest), the name of an image of the project, or C(projects/<project>/global/images/<image>).
+      - Of no effect on an instance that exists.
     type: str
     default: debian-13
   disk_gb:

@@ -58,7 +58,9 @@ options:
       - Needed to create it. One that differs from the server's is an error, for a server cannot move.
     type: str
   image:
-    description: Name or number of the image to create it from. Of no effect on a server that exists.
+    description:
+      - Name or number of the image to create it from, or a golden image as V(golden:NAME@VERSION) or V(golden:NAME@latest).
+      - Of no effect on a server that exists.
     type: str
     default: debian-13
   ssh_keys:

@@ -78,7 +78,14 @@ class Backend(Protocol):
         """Make the machine with the addresses reserved for its key, and boot it."""
 
     async def start(self, key: str) -> None:
-        """Boot a stopped machine. Does nothing where it runs."""
+        """Boot a stopped machine from its disk. Does nothing where it runs."""
+
+    async def rescue(self, key: str, public_keys: tuple[str, ...]) -> None:
+        """Boot a stopped machine into a system of the cloud's own, with new host keys, that has its disk before it.
+
+        Args:
+            public_keys: SSH keys of root there.
+        """
 
     async def stop(self, key: str) -> None:
         """Shut it down. Does nothing where it is stopped."""

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from ..gpu import cloud as gpu_cloud
+from . import rescue
 from .base import Addresses, BackendError, Machine
 from .seed import REBOOT_MARK, archive
 
@@ -68,6 +69,7 @@ class ContainerBackend:
         self._addresses: dict[str, str] = {}
         self._elsewhere: set[str] = set()
         self._running: dict[str, bool] = {}
+        self._rescued: set[str] = set()
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._network_lock = asyncio.Lock()
         self._watcher: asyncio.Task[None] | None = None
@@ -85,6 +87,7 @@ class ContainerBackend:
             self._watcher = None
         self._addresses.clear()
         self._running.clear()
+        self._rescued.clear()
         await self._remove_leftovers()
         others = await self._docker("ps", "--all", "--quiet", f"--filter=network={self.network}", check=False)
         if not others:
@@ -94,6 +97,9 @@ class ContainerBackend:
         found = (await self._docker("ps", "--all", "--quiet", f"--filter=label={_LABEL}={self.id}")).split()
         if found:
             await self._docker("rm", "--force", "--volumes", *found)
+        disks = (await self._docker("volume", "ls", "--quiet", f"--filter=label={_LABEL}={self.id}")).split()
+        if disks:
+            await self._docker("volume", "rm", *disks)
 
     async def _learn_addresses(self) -> None:
         """What other sandboxes on this machine use of the same network."""
@@ -127,13 +133,7 @@ class ContainerBackend:
         async with self._slots:
             await self._ensure_network()
             name = self._container(machine.key)
-            await self._docker(
-                "create", f"--name={name}", f"--hostname={machine.hostname}", f"--network={self.network}", f"--ip={ip}",
-                f"--label={_LABEL}={self.id}", f"--label=gpumesh.address={ip}", f"--label=gpumesh.key={machine.key}",
-                f"--label=gpumesh.hostname={machine.hostname}",
-                *_OPTIONS, _IMAGES.get(machine.image, DEFAULT_IMAGE), "/sbin/init",
-            )  # fmt: skip
-            await self._docker("cp", "-", f"{name}:/", stdin=archive(machine))
+            await self._make(name, machine, ip)
             hardware = gpu_cloud.hardware(machine) if self.gpu_archives else None
             if hardware:
                 await self._docker("cp", "-", f"{name}:/", stdin=hardware)
@@ -143,6 +143,35 @@ class ContainerBackend:
                 script = gpu_cloud.setup(machine, self.gpu_archives)
                 await self._docker("exec", "--interactive", name, "sh", "-s", stdin=script.encode())
             await self._learn_addresses()
+
+    async def _make(self, name: str, machine: Machine, ip: str, *options: str) -> None:
+        await self._docker(
+            "create", f"--name={name}", f"--hostname={machine.hostname}", f"--network={self.network}", f"--ip={ip}",
+            f"--label={_LABEL}={self.id}", f"--label=gpumesh.address={ip}", f"--label=gpumesh.key={machine.key}",
+            f"--label=gpumesh.hostname={machine.hostname}",
+            *options, *_OPTIONS, _IMAGES.get(machine.image, DEFAULT_IMAGE), "/sbin/init",
+        )  # fmt: skip
+        await self._docker("cp", "-", f"{name}:/", stdin=archive(machine))
+
+    async def rescue(self, key: str, public_keys: tuple[str, ...]) -> None:
+        async with self._slots:
+            main, ip = self._main(key), self._addresses[key]
+            await self._docker("rm", "--force", "--volumes", self._rescue(key), check=False)
+            fresh = not await self._docker("volume", "ls", "--quiet", f"--filter=name=^{self._disk(key)}$")
+            if fresh:
+                await self._docker("volume", "create", f"--label={_LABEL}={self.id}", self._disk(key))
+            # Another key than the machine's: cloud-init makes host keys of its own there.
+            system = Machine(f"{key}-rescue", "rescue", "debian-13", public_keys=public_keys)
+            volume = f"--volume={self._disk(key)}:{rescue.FOLDER}"
+            await self._make(self._rescue(key), system, ip, volume, "--label=gpumesh.rescue=1")
+            await self._docker("cp", "-", f"{self._rescue(key)}:/", stdin=rescue.archive())
+            for folder in rescue.KEPT if fresh else ():
+                files = await docker_bytes(("cp", f"{main}:{folder}", "-"))
+                where = f"{rescue.SYSTEM}{folder.rpartition('/')[0]}"
+                await self._docker("cp", "-", f"{self._rescue(key)}:{where}", stdin=files)
+            self._rescued.add(key)
+            await self._docker("start", self._rescue(key))
+            self._running[key] = True
 
     async def _ensure_network(self) -> None:
         async with self._network_lock:
@@ -168,6 +197,9 @@ class ContainerBackend:
 
     async def start(self, key: str) -> None:
         async with self._slots:
+            if key in self._rescued and not self._running.get(key):
+                await self._docker("rm", "--force", "--volumes", self._rescue(key), check=False)
+                self._rescued.discard(key)
             await self._docker("start", self._container(key))
             self._running[key] = True
 
@@ -202,9 +234,11 @@ class ContainerBackend:
 
     async def delete(self, key: str) -> None:
         self._running.pop(key, None)
-        await self._docker("rm", "--force", "--volumes", self._container(key), check=False)
-        if await self._docker("ps", "--all", "--quiet", f"--filter=name=^{self._container(key)}$"):
+        self._rescued.discard(key)
+        await self._docker("rm", "--force", "--volumes", self._main(key), self._rescue(key), check=False)
+        if await self._docker("ps", "--all", "--quiet", f"--filter=name=^{self._main(key)}(-rescue)?$"):
             raise BackendError(f"the container of {key} could not be removed")
+        await self._docker("volume", "rm", "--force", self._disk(key), check=False)
         self._addresses.pop(key, None)
 
     async def host_keys(self, key: str) -> tuple[tuple[str, str], ...]:
@@ -226,10 +260,21 @@ class ContainerBackend:
                 "running": container["State"]["Running"],
             }
             for container in json.loads(await self._docker("inspect", *found))
+            if "gpumesh.rescue" not in container["Config"]["Labels"]
         ]
 
     def _container(self, key: str) -> str:
+        """The container a machine runs in now: its own, or its rescue system's."""
+        return self._rescue(key) if key in self._rescued else self._main(key)
+
+    def _main(self, key: str) -> str:
         return f"gpumesh-{self.id}-{key}"
+
+    def _rescue(self, key: str) -> str:
+        return f"{self._main(key)}-rescue"
+
+    def _disk(self, key: str) -> str:
+        return f"{self._main(key)}-disk"
 
     async def _docker(self, *words: str, stdin: bytes | None = None, check: bool = True) -> str:
         """Run the docker command; its standard output."""
@@ -237,7 +282,16 @@ class ContainerBackend:
 
 
 async def docker(words: Sequence[str], *, stdin: bytes | None = None, check: bool = True) -> str:
-    """Run the docker command line client.
+    """Run the docker command line client; what it says.
+
+    Raises:
+        BackendError: see :func:`docker_bytes`.
+    """
+    return (await docker_bytes(words, stdin=stdin, check=check)).decode(errors="replace").strip()
+
+
+async def docker_bytes(words: Sequence[str], *, stdin: bytes | None = None, check: bool = True) -> bytes:
+    """Run the docker command line client; what it puts out.
 
     Raises:
         BackendError: there is none, it takes too long, or it fails (unless ``check`` is off).
@@ -268,4 +322,4 @@ async def docker(words: Sequence[str], *, stdin: bytes | None = None, check: boo
     if check and process.returncode:
         reason = err.decode(errors="replace").strip().splitlines()
         raise BackendError(f"docker {words[0]} failed: {reason[-1] if reason else process.returncode}")
-    return out.decode(errors="replace").strip()
+    return out

@@ -65,6 +65,9 @@ class VirtualBackend:
     async def start(self, key: str) -> None:
         self._switch(key, True)
 
+    async def rescue(self, key: str, public_keys: tuple[str, ...]) -> None:
+        self._switch(key, True)
+
     async def stop(self, key: str) -> None:
         self._switch(key, False)
 

@@ -72,11 +72,14 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class OsImage:
-    """A public image.
+    """A public image, or one that a project has made.
 
     Attributes:
         machine: what the back end calls the same system.
-        cloud_init: it runs the user-data; all of them have the guest agent.
+        cloud_init: it runs the user-data; all public ones have the guest agent.
+        guest_agent: Google's agent is in it; in a project's own cloud-init does its work.
+        disk_gb: size of the disk in it, below which no boot disk can be.
+        uefi: it is marked as able to start by UEFI, without which there are no shielded instances.
     """
 
     project: str
@@ -85,6 +88,9 @@ class OsImage:
     description: str
     machine: str
     cloud_init: bool
+    guest_agent: bool = True
+    disk_gb: int = 10
+    uefi: bool = True
 
     @property
     def path(self) -> str:
@@ -243,7 +249,6 @@ IMAGES = (
             "Canonical, Ubuntu, 22.04 LTS, amd64 jammy image built on 2026-11-12", "ubuntu-22.04", True),
 )  # fmt: skip
 IMAGE_PROJECTS = frozenset(image.project for image in IMAGES)
-IMAGE_DISK_GB = 10
 
 DISK_TYPES = frozenset({"pd-standard", "pd-balanced", "pd-ssd", "pd-extreme", "hyperdisk-balanced"})
 

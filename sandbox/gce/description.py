@@ -167,10 +167,13 @@ def _check_text(schema: Json, name: str, value: str) -> None:
 
 @cache
 def description() -> Description:
-    """The cut of the discovery document that lies beside this file; see :mod:`sandbox.gce.vendor`."""
-    document: dict[str, Any] = json.loads(
-        resources.files(__package__).joinpath("compute_v1.json").read_text("utf-8")
-    )
+    """The cut of Compute Engine's discovery document that lies beside this file; see :mod:`sandbox.gce.vendor`."""
+    return load("compute_v1.json")
+
+
+def load(file: str) -> Description:
+    """One of the cuts that lie beside this file."""
+    document: dict[str, Any] = json.loads(resources.files(__package__).joinpath(file).read_text("utf-8"))
     methods = {
         name: Method(
             name,

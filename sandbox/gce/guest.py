@@ -30,8 +30,9 @@ def is_true(value: str | None) -> bool:
 def machine(instance: Instance, now: float) -> Machine:
     """What the back end makes of an instance.
 
-    User data is for cloud-init, which of the images here only Ubuntu's has. SSH keys of the metadata become accounts
-    with sudo, unless OS Login is on, which switches the agent's own account keeping off.
+    User data is for cloud-init, which of the public images here only Ubuntu's has, and every image of a project's own.
+    SSH keys of the metadata become accounts with sudo, unless OS Login is on, which switches the agent's own account
+    keeping off.
     """
     metadata = metadata_of(instance.resource)
     keys = {} if is_true(metadata.get("enable-oslogin")) else ssh_users(metadata.get("ssh-keys", ""), now)
@@ -43,7 +44,7 @@ def machine(instance: Instance, now: float) -> Machine:
         user_data=metadata.get("user-data", "") if instance.image.cloud_init else "",
         startup_script=metadata.get("startup-script", ""),
         ssh_users=keys,
-        guest_agent=True,
+        guest_agent=instance.image.guest_agent,
         gpu_model=gpu,
         gpu_count=count,
     )

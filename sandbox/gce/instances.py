@@ -62,6 +62,10 @@ def _new(call: Call) -> Instance:
     rules.check_tags(body.get("tags", {}).get("items", ()))
     rules.check_disks(project, zone, body.get("disks", ()))
     image = rules.boot_image(project, body.get("disks", ()))
+    if any(body.get("shieldedInstanceConfig", {}).values()) and not image.uefi:
+        raise bad_request(
+            f"The image {image.name} is not UEFI_COMPATIBLE, so the instance cannot be shielded."
+        )
     if not body.get("networkInterfaces"):
         raise invalid("resource.networkInterfaces", "", "At least one network interface is required.")
     for index, interface in enumerate(body["networkInterfaces"]):
@@ -123,7 +127,7 @@ def _disk(call: Call, name: str, given: Json, index: int, image: catalog.OsImage
         "boot": given.get("boot", False),
         "autoDelete": given.get("autoDelete", False),
         "interface": given.get("interface", "SCSI"),
-        "diskSizeGb": params.get("diskSizeGb", str(catalog.IMAGE_DISK_GB)),
+        "diskSizeGb": params.get("diskSizeGb", str(image.disk_gb)),
         "architecture": "X86_64",
         **({"licenses": [f"{call.world.base_url}/compute/v1/projects/{image.project}/global/licenses/{image.family}"]}
            if given.get("boot") else {}),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is not in a zone: ``firewalls.*``, ``networks.*``, ``images.*``, ``projects.get``."""
+"""What is not in a zone: ``firewalls.*``, ``networks.*``, ``projects.get``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..faults import Subject
 from . import catalog, rules
 from .call import Call, Handler, listed, resource_path
 from .description import description
-from .errors import Json, OperationError, invalid, not_found, not_ready, required
+from .errors import Json, OperationError, invalid, not_ready, required
 from .operations import begin
 from .store import fingerprint, new_id, timestamp
 
@@ -183,36 +183,6 @@ async def get_project(call: Call) -> Json:
     }  # fmt: skip
 
 
-async def get_image(call: Call) -> Json:
-    """``images.get`` and ``images.getFromFamily``: the public images, which are all there are."""
-    path = f"projects/{call.project.name}/global/images/"
-    path += f"family/{call.path['family']}" if "family" in call.path else call.path["image"]
-    found = rules.find_image(path)
-    if not found:
-        raise not_found(path)
-    return {
-        "kind": "compute#image",
-        "id": str(1_000_000_000_000_000_000 + catalog.IMAGES.index(found)),
-        "creationTimestamp": f"2026-11-{found.name[-2:]}T04:12:07.318-08:00",
-        "name": found.name,
-        "description": found.description,
-        "sourceType": "RAW",
-        "status": "READY",
-        "archiveSizeBytes": "1208473600",
-        "diskSizeGb": str(catalog.IMAGE_DISK_GB),
-        "family": found.family,
-        "architecture": "X86_64",
-        "labelFingerprint": fingerprint({}),
-        "guestOsFeatures": [
-            {"type": "VIRTIO_SCSI_MULTIQUEUE"},
-            {"type": "UEFI_COMPATIBLE"},
-            {"type": "GVNIC"},
-        ],
-        "storageLocations": ["us", "eu", "asia"],
-        "selfLink": f"{call.world.base_url}/compute/v1/{found.path}",
-    }
-
-
 HANDLERS: dict[str, Handler] = {
     "firewalls.insert": insert_firewall,
     "firewalls.patch": patch_firewall,
@@ -222,6 +192,4 @@ HANDLERS: dict[str, Handler] = {
     "networks.get": get_network,
     "networks.list": list_networks,
     "projects.get": get_project,
-    "images.get": get_image,
-    "images.getFromFamily": get_image,
 }

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from . import catalog
 from .call import resource_path
-from .errors import Json, bad_request, invalid, not_found, required
-from .store import Project
+from .errors import Json, bad_request, invalid, not_found, not_ready, required
+from .store import Compute, Project
 
 NAME = r"(?:[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?)"
 _METADATA_KEY = re.compile(r"[a-zA-Z0-9_-]{1,128}")
@@ -211,11 +211,17 @@ def boot_image(project: Project, disks: Sequence[Json]) -> catalog.OsImage:
     if not link:
         raise invalid(field, "", "The sandbox makes boot disks from images only.")
     path = resource_path(link, project.name)
-    found = find_image(path)
+    found = find_image(path) or own_image(project, path)
     if not found:
         if not re.fullmatch(r"projects/[^/]+/global/images/(family/)?[^/]+", path):
             raise invalid(field, link, "The URL is malformed.")
         raise not_found(path)
+    size = int(boot[0]["initializeParams"].get("diskSizeGb") or found.disk_gb)
+    if size < found.disk_gb:
+        raise invalid(
+            "resource.disks[0].initializeParams.diskSizeGb", size,
+            f"Requested disk size cannot be smaller than the image size ({found.disk_gb} GB)",
+        )  # fmt: skip
     return found
 
 
@@ -225,6 +231,50 @@ def find_image(path: str) -> catalog.OsImage | None:
         if path in (image.path, f"projects/{image.project}/global/images/family/{image.family}"):
             return image
     return None
+
+
+def newest(project: Project, family: str) -> Json | None:
+    """The image a family of a project stands for: its newest that is ready and not deprecated."""
+    found = [
+        image
+        for image in project.images.values()
+        if image.get("family") == family and image["status"] == "READY" and "deprecated" not in image
+    ]
+    return max(found, key=lambda image: int(image["id"]), default=None)
+
+
+def own_image(project: Project, path: str) -> catalog.OsImage | None:
+    """The image of a project's own at that path.
+
+    What is in its archive nobody looks at: the back end starts the system that the label ``gpumesh-image-os`` names
+    (``debian-13``), and Debian 13 where there is none.
+
+    Raises:
+        ApiError: it cannot be used, or not yet.
+    """
+    match = re.fullmatch(r"projects/([^/]+)/global/images/(family/)?([^/]+)", path)
+    if not match:
+        return None
+    owner = project.world.store(Compute).project(match[1])
+    image = newest(owner, match[3]) if match[2] else owner.images.get(match[3])
+    if image is None:
+        return None
+    if image["status"] != "READY":
+        raise not_ready(path)
+    if (state := image.get("deprecated", {}).get("state")) in ("OBSOLETE", "DELETED"):
+        raise bad_request(f"The resource '{path}' is {state.lower()}.")
+    named = image.get("labels", {}).get("gpumesh-image-os", "debian-13")
+    return catalog.OsImage(
+        owner.name,
+        image.get("family", ""),
+        image["name"],
+        image["description"],
+        {"ubuntu-24-04": "ubuntu-24.04"}.get(named, named),
+        cloud_init=True,
+        guest_agent=False,
+        disk_gb=int(image["diskSizeGb"]),
+        uefi={"type": "UEFI_COMPATIBLE"} in image.get("guestOsFeatures", ()),
+    )
 
 
 def check_disks(project: Project, zone: str, disks: Sequence[Json]) -> None:
@@ -239,14 +289,9 @@ def check_disks(project: Project, zone: str, disks: Sequence[Json]) -> None:
                 raise invalid(f"{field}.diskType", kind, "The URL is malformed.")
             if match[1] != zone or match[2] not in catalog.DISK_TYPES:
                 raise not_found(path)
-        size = int(params.get("diskSizeGb") or catalog.IMAGE_DISK_GB)
-        if size < catalog.IMAGE_DISK_GB:
-            raise invalid(
-                f"{field}.diskSizeGb", size,
-                f"Requested disk size cannot be smaller than the image size ({catalog.IMAGE_DISK_GB} GB)",
-            )  # fmt: skip
-        if size > 65536:
-            raise invalid(f"{field}.diskSizeGb", size, "Disk size cannot exceed 65536 GB.")
+        size = int(params.get("diskSizeGb") or 1)
+        if not 1 <= size <= 65536:
+            raise invalid(f"{field}.diskSizeGb", size, "Disk size must be between 1 GB and 65536 GB.")
 
 
 def network(project: Project, interface: Json, index: int) -> str:

@@ -16,18 +16,17 @@ from .. import oauth
 from ..backends.base import BackendError
 from ..faults import Subject
 from ..world import Service, World
-from . import catalog, changes, guest, instances, operations, places, project_wide
+from . import catalog, changes, guest, images, instances, operations, places, project_wide, storage
+from .authority import SCOPE, authorize
 from .call import Call, Handler, mask
 from .description import Method, description
 from .errors import (
     ApiError,
     Json,
     injected,
-    insufficient_scopes,
     invalid,
     not_found,
     required,
-    unauthenticated,
 )
 from .store import Compute
 
@@ -38,12 +37,12 @@ HANDLERS: dict[str, Handler] = {
     **guest.HANDLERS,
     **operations.HANDLERS,
     **project_wide.HANDLERS,
+    **images.HANDLERS,
     **places.HANDLERS,
 }
 
-_SCOPE = "https://www.googleapis.com/auth/"
-_READ_SCOPES = frozenset({f"{_SCOPE}{name}" for name in ("cloud-platform", "compute", "compute.readonly")})
-_WRITE_SCOPES = _READ_SCOPES - {f"{_SCOPE}compute.readonly"}
+_READ_SCOPES = frozenset({f"{SCOPE}{name}" for name in ("cloud-platform", "compute", "compute.readonly")})
+_WRITE_SCOPES = _READ_SCOPES - {f"{SCOPE}compute.readonly"}
 _INSTANCE = re.compile(r"/projects/([^/]+)/zones/([^/]+)/instances/([^/]+)(?:/(\w+))?")
 _OPERATION = re.compile(r"/projects/([^/]+)/(zones/[^/]+|global)/operations/([^/]+)(?:/wait)?")
 _NO_SUCH_PAGE = (
@@ -53,7 +52,7 @@ _NO_SUCH_PAGE = (
 
 
 def routes(world: World) -> list[BaseRoute]:
-    """The routes of ``/compute/v1`` and ``/oauth2/token``."""
+    """The routes of ``/compute/v1``, of ``/gcs`` and of ``/oauth2/token``."""
     world.register(Service("gce", PREFIX, injected, lambda path: describe(world, path)))
     known = [
         Route(f"/{method.path}", _endpoint(world, method, HANDLERS[name]), methods=[method.verb])
@@ -62,7 +61,7 @@ def routes(world: World) -> list[BaseRoute]:
     # "family" must not be taken for the name of an image.
     known.sort(key=lambda route: route.path.count("{"))
     known.append(Route("/{path:path}", _no_such_page, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]))
-    return [Mount(PREFIX, routes=known), *oauth.routes(world)]
+    return [Mount(PREFIX, routes=known), *storage.routes(world), *oauth.routes(world)]
 
 
 async def _no_such_page(request: Request) -> Response:
@@ -97,7 +96,7 @@ async def _call(world: World, method: Method, request: Request) -> Call:
     Raises:
         ApiError: no good token, or something in it that the API does not have.
     """
-    _authorize(world, method, request)
+    authorize(world, request, _READ_SCOPES if method.verb == "GET" else _WRITE_SCOPES)
     path = {name: str(value) for name, value in request.path_params.items()}
     query = dict(request.query_params)
     method.check_path(path)
@@ -112,17 +111,6 @@ async def _call(world: World, method: Method, request: Request) -> Call:
     project = world.store(Compute).project(path["project"], write=writes)
     body = await _body(method, request)
     return Call(world, project, method, path, query, body, oauth.ACCOUNT, request.url.path)
-
-
-def _authorize(world: World, method: Method, request: Request) -> None:
-    kind, _, token = request.headers.get("authorization", "").partition(" ")
-    if not token or kind.lower() != "bearer":
-        raise unauthenticated(missing=True)
-    scopes = world.store(oauth.Issuer).scopes(token.strip())
-    if scopes is None:
-        raise unauthenticated(missing=False)
-    if not scopes & (_READ_SCOPES if method.verb == "GET" else _WRITE_SCOPES):
-        raise insufficient_scopes()
 
 
 def _check_request_id(text: str) -> None:

@@ -103,6 +103,7 @@ class Project:
         self.created = timestamp(world)
         self.networks: dict[str, Json] = {}
         self.firewalls: dict[str, Json] = {}
+        self.images: dict[str, Json] = {}
         self._first_objects()
 
     def link(self, path: str) -> str:
@@ -126,7 +127,7 @@ class Project:
         return found
 
     def named(self, kind: str, name: str) -> Json:
-        """A global object: ``networks`` or ``firewalls``, by name or id."""
+        """A global object: ``networks``, ``firewalls`` or ``images``, by name or id."""
         objects: dict[str, Json] = getattr(self, kind)
         found = objects.get(name) or next((one for one in objects.values() if one["id"] == name), None)
         if not found:

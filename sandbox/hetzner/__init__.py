@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from ..faults import Subject
 from ..world import Service, World
-from . import firewalls, resources, server_actions, servers
+from . import firewalls, images, rescue, resources, server_actions, servers
 from .api import METHODS, Handler, route
 from .errors import ApiError, injected
 from .project import Project
@@ -60,8 +60,8 @@ def _endpoints(world: World) -> list[Route]:
         "/server_types/{id:int}": {"GET": resources.get_server_type},
         "/locations": {"GET": resources.list_locations},
         "/locations/{id:int}": {"GET": resources.get_location},
-        "/images": {"GET": resources.list_images},
-        "/images/{id:int}": {"GET": resources.get_image},
+        "/images": {"GET": images.listing},
+        "/images/{id:int}": {"GET": images.get, "PUT": images.update, "DELETE": images.delete},
         "/pricing": {"GET": resources.pricing},
         "/datacenters": {"GET": resources.datacenters},
         "/datacenters/{id:int}": {"GET": resources.datacenters},
@@ -72,9 +72,14 @@ def _endpoints(world: World) -> list[Route]:
             "DELETE": resources.delete_network,
         },
     }
-    for name, starter in server_actions.STARTERS.items():
+    for name, starter in (server_actions.STARTERS | images.STARTERS | rescue.STARTERS).items():
         table[f"/servers/{{id:int}}/actions/{name}"] = {"POST": starter}
-    for plural, singular in (("servers", "server"), ("firewalls", "firewall"), ("networks", "network")):
+    for plural, singular in (
+        ("servers", "server"),
+        ("firewalls", "firewall"),
+        ("networks", "network"),
+        ("images", "image"),
+    ):
         listing, single = server_actions.of_resource(singular)
         table[f"/{plural}/{{id:int}}/actions"] = {"GET": listing}
         table[f"/{plural}/{{id:int}}/actions/{{action:int}}"] = {"GET": single}

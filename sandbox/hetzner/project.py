@@ -73,6 +73,7 @@ class Server:
     protected: bool = False
     hidden_until: float = 0.0
     disk: int = 0
+    rescue_keys: tuple[str, ...] | None = None
 
     @property
     def key(self) -> str:
@@ -96,6 +97,7 @@ class Project:
         self.firewalls: dict[int, dict[str, Any]] = {}
         self.networks: dict[int, dict[str, Any]] = {}
         self.primary_ips: dict[int, dict[str, Any]] = {}
+        self.snapshots: dict[int, dict[str, Any]] = {}
         self._chosen: dict[str, list[Server]] = {}
         self._hidden: set[int] = set()
         self._spent = 0.0
@@ -240,7 +242,7 @@ class Project:
             "location": catalog.LOCATIONS[server.location],
             "image": server.image,
             "iso": None,
-            "rescue_enabled": False,
+            "rescue_enabled": server.rescue_keys is not None,
             "locked": server.locked,
             "backup_window": None,
             "outgoing_traffic": 0,

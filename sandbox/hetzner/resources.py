@@ -187,17 +187,6 @@ async def get_location(call: Call) -> Answer:
     return {"location": _one(list(catalog.LOCATIONS.values()), call.id, "location")}
 
 
-async def list_images(call: Call) -> Answer:
-    found = chosen(
-        call, list(catalog.IMAGES.values()), type="type", status="status", architecture="architecture"
-    )
-    return page(call, "images", found, dict)
-
-
-async def get_image(call: Call) -> Answer:
-    return {"image": _one(list(catalog.IMAGES.values()), call.id, "image")}
-
-
 def _one(items: list[dict[str, Any]], number: int, what: str) -> dict[str, Any]:
     found = next((item for item in items if item["id"] == number), None)
     if not found:

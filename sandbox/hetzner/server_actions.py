@@ -13,7 +13,7 @@ from .project import Action, Project, Server
 from .servers import attach, require_unlocked, server_type
 
 
-def _begin(
+def begin(
     call: Call,
     command: str,
     verb: str,
@@ -55,7 +55,12 @@ async def _carry_out(
 
 
 async def _start(world: World, server: Server) -> None:
-    await world.backend.start(server.key)
+    """Boot it: once from the network, where its rescue system was asked for, else from its disk."""
+    if server.rescue_keys is None:
+        await world.backend.start(server.key)
+        return
+    keys, server.rescue_keys = server.rescue_keys, None
+    await world.backend.rescue(server.key, keys)
 
 
 async def _stop(world: World, server: Server) -> None:
@@ -64,7 +69,7 @@ async def _stop(world: World, server: Server) -> None:
 
 async def _restart(world: World, server: Server) -> None:
     await world.backend.stop(server.key)
-    await world.backend.start(server.key)
+    await _start(world, server)
 
 
 async def _nothing(world: World, server: Server) -> None:
@@ -72,19 +77,19 @@ async def _nothing(world: World, server: Server) -> None:
 
 
 async def poweron(call: Call) -> Answer:
-    return _begin(call, "start_server", "start", "starting", _start, "running")
+    return begin(call, "start_server", "start", "starting", _start, "running")
 
 
 async def poweroff(call: Call) -> Answer:
-    return _begin(call, "stop_server", "stop", "stopping", _stop, "off")
+    return begin(call, "stop_server", "stop", "stopping", _stop, "off")
 
 
 async def reset(call: Call) -> Answer:
-    return _begin(call, "reset_server", "reset", "", _restart, "running")
+    return begin(call, "reset_server", "reset", "", _restart, "running")
 
 
 async def reboot(call: Call) -> Answer:
-    return _begin(call, "reboot_server", "reboot", "", _restart, "running")
+    return begin(call, "reboot_server", "reboot", "", _restart, "running")
 
 
 async def shutdown(call: Call) -> Answer:
@@ -124,7 +129,7 @@ async def change_type(call: Call) -> Answer:
         server.type = catalog.TYPES[kind.name]
         server.disk = kind.disk if upgrade else server.disk
 
-    return _begin(call, "change_server_type", "change_type", "migrating", work)
+    return begin(call, "change_server_type", "change_type", "migrating", work)
 
 
 async def change_protection(call: Call) -> Answer:
@@ -134,7 +139,7 @@ async def change_protection(call: Call) -> Answer:
     server = call.project.server(call.id)
     require_unlocked(server)
     server.protected = wanted[0]
-    return _begin(call, "change_protection", "change_protection", "", _nothing)
+    return begin(call, "change_protection", "change_protection", "", _nothing)
 
 
 async def attach_to_network(call: Call) -> Answer:
@@ -145,7 +150,7 @@ async def attach_to_network(call: Call) -> Answer:
     if network in server.networks:
         raise ApiError("server_already_attached", "server is already attached to the network")
     attach(call.project, server, network)
-    return _begin(call, "attach_to_network", "attach_to_network", "", _nothing)
+    return begin(call, "attach_to_network", "attach_to_network", "", _nothing)
 
 
 async def detach_from_network(call: Call) -> Answer:
@@ -154,7 +159,7 @@ async def detach_from_network(call: Call) -> Answer:
         raise not_found("network", network)
     require_unlocked(server)
     del server.networks[network]
-    return _begin(call, "detach_from_network", "detach_from_network", "", _nothing)
+    return begin(call, "detach_from_network", "detach_from_network", "", _nothing)
 
 
 STARTERS: dict[str, Handler] = {

@@ -52,6 +52,8 @@ async def create(call: Call) -> Answer:
         raise invalid("datacenter", "is no longer supported, use location")
     kind = server_type(call)
     image = _image(call, kind)
+    if image["disk_size"] > kind.disk:
+        raise invalid("image", "image disk is bigger than server type disk")
     location = _location(call, kind)
     labels = check_labels(call.body.get("labels"))
     user_data = call.text("user_data") or ""
@@ -109,7 +111,7 @@ async def create(call: Call) -> Answer:
     machine = Machine(
         key=server.key,
         hostname=name,
-        image=image["name"],
+        image=image["name"] or f"{image['os_flavor']}-{image['os_version']}",
         user_data=user_data,
         public_keys=tuple(keys),
     )
@@ -218,7 +220,9 @@ def _image(call: Call, kind: catalog.Type) -> dict[str, Any]:
     wanted = call.body.get("image")
     if wanted is None:
         raise invalid("image", "is required")
-    for image in catalog.IMAGES.values():
+    for image in (*catalog.IMAGES.values(), *call.project.snapshots.values()):
+        if image["status"] != "available":
+            continue
         if str(image["id"]) == str(wanted) and image["architecture"] != kind.architecture:
             raise invalid("image", "image architecture does not match the server type's")
         if image["architecture"] == kind.architecture and str(wanted) in (image["name"], str(image["id"])):

@@ -143,11 +143,13 @@ def mesh_births(
     machines: Iterable[CloudMachine],
     identities: Mapping[str, Identity],
     repository: Repository | None,
+    releases: Mapping[str, str] | None = None,
 ) -> dict[str, MeshBirth]:
     """What makes those of these machines members, from their first boot on, that have an identity.
 
     Args:
         identities: by machine, also of machines that are not among these.
+        releases: by machine, the operating system of its golden image.
 
     Raises:
         InvalidRequest: an identity is none, or one of the machines cannot be born into the mesh.
@@ -177,7 +179,7 @@ def mesh_births(
             spec.mesh.network,
             _proved(spec, machine, identities[machine.name]),
             repository,
-            _suite(machine),
+            _suite(machine, (releases or {}).get(machine.name)),
         )
         for machine in wanted
     }
@@ -199,20 +201,21 @@ def _proved(spec: FleetSpec, machine: CloudMachine, identity: Identity) -> Ident
     return identity
 
 
-def _suite(machine: CloudMachine) -> str:
+def _suite(machine: CloudMachine, golden: str | None) -> str:
     if not getattr(machine, "has_cloud_init", True):
         raise InvalidRequest(
             f"its image {machine.image} has no cloud-init, so it cannot be born into the mesh",
             machine=machine.name,
             hint="Use an image with cloud-init, or leave it to the role zerotier",
         )
-    if machine.image not in SUITES:
+    release = golden or "" if machine.golden else machine.image
+    if release not in SUITES:
         raise InvalidRequest(
             f"nothing says which release its image {machine.image} is of, so ZeroTier cannot be installed at its first boot",
             machine=machine.name,
             hint=f"Use one of {', '.join(SUITES)}, or leave it to the role zerotier",
         )
-    return SUITES[machine.image]
+    return SUITES[release]
 
 
 def _file(path: str, content: str, mode: str = "0644") -> dict[str, str]:

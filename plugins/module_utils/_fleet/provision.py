@@ -170,7 +170,7 @@ def run(request: Request, kinds: Mapping[str, Kind], environ: Mapping[str, str],
     simulated = tuple(sorted(name for name, listing in seen.listings.items() if listing.simulated))
     path = request.known_hosts or spec.known_hosts
     if not request.carry_out:
-        refusal, keys_change = _refusal(request, made, spec, kinds, path), False
+        refusal, keys_change = _refusal(request, made, spec, kinds, path, seen), False
         with contextlib.suppress(FleetError):  # Said in the refusal.
             keys_change = host_keys.foreseen(spec, _staying(made, seen), path, _complete(seen))
         machines = _machines(spec, seen.instances)
@@ -182,7 +182,7 @@ def run(request: Request, kinds: Mapping[str, Kind], environ: Mapping[str, str],
 
     made.check_budget(spec.budget)
     made.check_approval(approve=request.approve, approved_digest=request.approved_digest)
-    boots = _boots(request, spec, kinds, made)
+    boots = _boots(request, spec, kinds, made, _golden(seen, _new(made, spec)))
     known_hosts.probe(path)
     outcomes, let_in = apply(made, spec, seen.providers, boots, clock, wait_timeout=request.wait_timeout)
     instances = _afterwards(seen, outcomes)
@@ -227,21 +227,46 @@ def _boots(
     spec: FleetSpec,
     kinds: Mapping[str, Kind],
     made: Plan,
+    releases: Mapping[str, str],
     new_key: Callable[[], HostKey] = new_host_key,
 ) -> dict[str, FirstBoot]:
-    """What each machine that is to be created is given."""
+    """What each machine that is to be created is given.
+
+    Args:
+        releases: the operating systems of golden images, by machine.
+    """
     new = _new(made, spec)
-    mesh = mesh_births(spec, new, request.identities, request.repository)
+    mesh = mesh_births(spec, new, request.identities, request.repository, releases)
     return births.first_boots(spec, kinds, new, mesh=mesh, new_key=new_key)
 
 
+def _golden(seen: Live, new: Sequence[CloudMachine]) -> dict[str, str]:
+    """The operating systems of the golden images that machines are to be made from.
+
+    Raises:
+        ProviderError: such an image is not there, or it is not clear which it is.
+    """
+    wanted: dict[str, list[CloudMachine]] = {}
+    for machine in new:
+        if machine.golden:
+            wanted.setdefault(machine.provider, []).append(machine)
+    return {
+        name: release
+        for provider, machines in wanted.items()
+        if provider in seen.providers
+        for name, release in seen.providers[provider].golden(machines).items()
+    }
+
+
 def _refusal(
-    request: Request, made: Plan, spec: FleetSpec, kinds: Mapping[str, Kind], path: str
+    request: Request, made: Plan, spec: FleetSpec, kinds: Mapping[str, Kind], path: str, seen: Live
 ) -> str | None:
     """What an apply would refuse, whoever approves."""
     checks: tuple[Callable[[], object], ...] = (
         lambda: made.check_budget(spec.budget),
-        lambda: _boots(request, spec, kinds, made, new_key=lambda: HostKey("", "")),
+        lambda: _boots(
+            request, spec, kinds, made, _golden(seen, _new(made, spec)), new_key=lambda: HostKey("", "")
+        ),
         lambda: known_hosts.probe(path, write=False),
     )
     said = []

@@ -33,6 +33,7 @@ from pydantic import (
 
 from . import addresses
 from .gpu import catalog
+from .images.reference import GoldenReference, is_golden
 
 MachineName = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")]
 """A host name every cloud accepts: RFC 1035 label, lower case."""
@@ -271,7 +272,7 @@ class CloudMachine(MachineBase):
     type: str = Field(description="Machine type (GCP) or server type (Hetzner).")
     image: str = Field(
         default="debian-13",
-        description="What it boots: ubuntu-24.04, debian-12, debian-13, or the cloud's own name.",
+        description="What it boots: ubuntu-24.04, debian-12, debian-13, golden:NAME@VERSION, or the cloud's own name.",
     )
     labels: dict[str, str] = Field(
         default_factory=dict, description="Labels of your own on the cloud object."
@@ -297,6 +298,13 @@ class CloudMachine(MachineBase):
             )
         return self
 
+    @field_validator("image")
+    @classmethod
+    def _golden_image(cls, value: str) -> str:
+        if is_golden(value):
+            GoldenReference.parse(value)
+        return value
+
     @field_validator("labels")
     @classmethod
     def _foreign_labels(cls, value: dict[str, str]) -> dict[str, str]:
@@ -310,6 +318,11 @@ class CloudMachine(MachineBase):
     @property
     def type_name(self) -> str:
         return self.type
+
+    @property
+    def golden(self) -> GoldenReference | None:
+        """The golden image it is made from; None for one of the cloud's."""
+        return GoldenReference.parse(self.image) if is_golden(self.image) else None
 
 
 class UnplacedMachine(MachineBase):

@@ -113,6 +113,16 @@ class Provider(Protocol):
             Conflict: something is in use still.
         """
 
+    def golden(self, machines: Sequence[MachineBase]) -> Mapping[str, str]:
+        """Find the golden images of these machines, before anything is bought.
+
+        Returns:
+            By machine, the operating system its image has, in the words of a fleet file; empty where it does not say.
+
+        Raises:
+            NotFound, Conflict, InvalidRequest: an image is not there, there are several, or a machine cannot have it.
+        """
+
     def create(self, machine: MachineBase, zone: str, boot: FirstBoot) -> Operation:
         """Ask for a new instance.
 

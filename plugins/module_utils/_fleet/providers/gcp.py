@@ -21,7 +21,7 @@ from .. import errors
 from ..access import Access
 from ..machines import FLEET_LABEL, Instance, owned
 from ..prices import Price
-from . import gcp_prices, gcp_shapes, gcp_wire
+from . import gcp_golden, gcp_prices, gcp_shapes, gcp_wire
 from .base import Kind, Listing, Operation, Progress
 from .gcp_access import GcpAccess
 from .gcp_models import GcpMachine, GcpSettings
@@ -29,6 +29,7 @@ from .gcp_models import GcpMachine, GcpSettings
 if TYPE_CHECKING:
     from ..clock import Clock
     from ..firstboot import FirstBoot
+    from ..images.reference import GoldenReference
     from ..spec import FleetSpec, MachineBase
     from .gcp_api import Compute
 
@@ -117,6 +118,14 @@ class GcpProvider:
         """Firewall rules that open SSH to declared sources and to nobody else."""
         return self._access.prepare(machines)
 
+    def golden(self, machines: Sequence[MachineBase]) -> Mapping[str, str]:
+        """Find the images of the project that are the golden images of these machines."""
+        return gcp_golden.find(self._api, [_gcp(machine) for machine in machines])
+
+    def newest(self, image: GoldenReference, machine: str) -> GoldenReference:
+        """The newest version of a golden image, for whoever makes one instance and names none."""
+        return gcp_golden.newest(self._api, image, machine)
+
     def create(self, machine: MachineBase, zone: str, boot: FirstBoot) -> Operation:
         declared = _gcp(machine)
         body = gcp_wire.insert_body(
@@ -131,7 +140,7 @@ class GcpProvider:
         try:
             operation = self._api.write("POST", f"zones/{zone}/instances", doing, body)
         except errors.ProviderError as exc:
-            raise self._advised(exc, machine.name, zone) from exc
+            raise self._advised(exc, declared, zone) from exc
         return Operation(str(operation["name"]), machine.name, "create", zone)
 
     def delete(self, instance: Instance) -> Operation | None:
@@ -214,15 +223,23 @@ class GcpProvider:
         error = _operation_error(raw, f"to {operation.verb} instance {operation.machine} in {operation.zone}")
         if error is not None:
             return Progress(
-                True, self._advised(error, operation.machine, operation.zone).about(operation.machine)
+                True,
+                self._advised(error, self._spec.machines.get(operation.machine), operation.zone).about(
+                    operation.machine
+                ),
             )
         if operation.verb == "create":
             return self._access.progress
         return Progress(True)
 
-    def _advised(self, error: errors.ProviderError, name: str, zone: str) -> errors.ProviderError:
-        """The error, with what our tables know about GPUs in that zone."""
-        machine = self._spec.machines.get(name)
+    def _advised(
+        self, error: errors.ProviderError, machine: MachineBase | None, zone: str
+    ) -> errors.ProviderError:
+        """The error, with what our tables know about GPUs in that zone, and about images of ours."""
+        image = machine.golden if isinstance(machine, GcpMachine) else None
+        if image and isinstance(error, errors.NotFound) and f"images/{image.gcp_name}" in error.what:
+            error.hint = gcp_golden.advice(image)
+            return error
         if isinstance(machine, GcpMachine) and isinstance(
             error, (errors.OutOfStock, errors.InvalidRequest, errors.NotFound)
         ):

@@ -12,7 +12,7 @@ import json
 import re
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
@@ -93,10 +93,11 @@ class _TokenRequest(google.auth.transport.Request):  # type: ignore[misc]
 
 def _asks_again(response: requests.Response) -> bool:
     """Whether the answer is one of those by which Google refuses for now and has done nothing."""
-    return response.status_code in (400, 403) and _reason(_json(response)) in _ASK_AGAIN
+    return response.status_code in (400, 403) and _reason(body_of(response)) in _ASK_AGAIN
 
 
-def _json(response: requests.Response) -> dict[str, Any]:
+def body_of(response: requests.Response) -> dict[str, Any]:
+    """The JSON object of an answer; empty where it is none."""
     try:
         data = response.json()
     except ValueError:
@@ -128,13 +129,19 @@ class Credentials:
                 self.google.refresh(self.request)
 
 
-def find_credentials(credentials_file: str | None, environ: Mapping[str, Any], clock: Clock) -> Credentials:
+def find_credentials(
+    credentials_file: str | None,
+    environ: Mapping[str, Any],
+    clock: Clock,
+    scopes: Sequence[str] = (SCOPE,),
+) -> Credentials:
     """Who we are: the file given, or application default credentials in Google's order, without its slow guesses.
 
     Args:
         credentials_file: a key of a service account, or any other file google-auth reads.
         environ: environment of the user; GOOGLE_APPLICATION_CREDENTIALS, CLOUDSDK_CONFIG and HOME are read.
         clock: for waits between tries.
+        scopes: what the token is to be good for, where the credentials leave that open.
 
     Raises:
         AuthError: there are none, or the file is no such file.
@@ -144,25 +151,25 @@ def find_credentials(credentials_file: str | None, environ: Mapping[str, Any], c
     request = _TokenRequest(http.new_session(http.RetryAdapter(clock, policy)))
     path = credentials_file or environ.get("GOOGLE_APPLICATION_CREDENTIALS")
     if path:
-        return Credentials(_read(Path(str(path)).expanduser()), request)
+        return Credentials(_read(Path(str(path)).expanduser(), scopes), request)
     config = (
         environ.get("CLOUDSDK_CONFIG") or Path(str(environ.get("HOME") or Path.home())) / ".config" / "gcloud"
     )
     well_known = Path(str(config)) / "application_default_credentials.json"
     if well_known.is_file():
-        return Credentials(_read(well_known), request)
+        return Credentials(_read(well_known, scopes), request)
     # Asking the metadata server takes many seconds where there is none; the firmware knows at once.
     if _GCE_PRODUCT.is_file() and _GCE_PRODUCT.read_text().startswith("Google"):
-        return Credentials(compute_engine.Credentials(scopes=[SCOPE]), request)
+        return Credentials(compute_engine.Credentials(scopes=[*scopes]), request)
     raise errors.AuthError("no credentials for Google Cloud", hint=_SIGN_IN)
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, scopes: Sequence[str]) -> Any:
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
         kind = info["type"]
         if kind == "service_account":
-            return google.oauth2.service_account.Credentials.from_service_account_info(info, scopes=[SCOPE])
+            return google.oauth2.service_account.Credentials.from_service_account_info(info, scopes=[*scopes])
         if kind == "authorized_user":
             return google.oauth2.credentials.Credentials.from_authorized_user_info(info)
     except OSError as exc:
@@ -176,6 +183,77 @@ def _read(path: Path) -> Any:
         f"{path} holds credentials of type {kind!r}, which are not supported",
         hint="Use the key of a service account, or `gcloud auth application-default login`",
     )
+
+
+class Signed:
+    """Requests to one of Google's services under one identity. Any number of threads may use it.
+
+    Args:
+        credentials: who we are.
+        clock: for waits between tries.
+        service: name of the service, for the reader of an error.
+        repeatable: tells which requests may be repeated though their method does not say so.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        clock: Clock,
+        service: str,
+        repeatable: Callable[[requests.PreparedRequest], bool] | None = None,
+    ) -> None:
+        self._credentials = credentials
+        self._service = service
+        self._adapter = http.RetryAdapter(clock, http.RetryPolicy(refused=_asks_again, repeatable=repeatable))
+        self._threads = threading.local()
+
+    @property
+    def simulated(self) -> bool:
+        """Whether a sandbox has answered, and no real cloud."""
+        return self._adapter.simulated
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        doing: str,
+        query: Mapping[str, str],
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        """One request, and its answer whatever it is.
+
+        Raises:
+            ProviderError: there was none.
+        """
+        try:
+            self._credentials.renew()
+            return self._session().request(
+                method, url, params=dict(query), json=body, headers=dict(headers or {}), timeout=http.TIMEOUT
+            )
+        except google.auth.exceptions.TransportError as exc:
+            failure = exc.args[0] if exc.args else None
+            if isinstance(failure, requests.RequestException):
+                raise http.no_answer(failure, "Google's token service", doing) from exc
+            raise errors.Unavailable(f"{doing}: Google's token service could not be reached") from exc
+        except google.auth.exceptions.GoogleAuthError as exc:
+            raise _refused_grant(exc, doing) from exc
+        except requests.RequestException as exc:
+            raise http.no_answer(exc, self._service, doing) from exc
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._threads, "session", None)
+        if session is None:
+            session = google.auth.transport.requests.AuthorizedSession(
+                self._credentials.google, max_refresh_attempts=1, auth_request=self._credentials.request
+            )
+            session = cast(requests.Session, session)
+            # Without this requests would let ~/.netrc replace the token.
+            session.auth = lambda request: request
+            session.headers["User-Agent"] = http.USER_AGENT
+            http.mount(session, self._adapter)
+            self._threads.session = session
+        return session
 
 
 class Compute:
@@ -193,57 +271,46 @@ class Compute:
     ) -> None:
         self.project = project
         self._base = f"{endpoint.rstrip('/')}/projects/{quote(project, safe=':')}"
-        self._credentials = credentials
-        self._adapter = http.RetryAdapter(clock, http.RetryPolicy(refused=_asks_again))
-        self._threads = threading.local()
+        self._signed = Signed(credentials, clock, SERVICE)
 
     @property
     def simulated(self) -> bool:
         """Whether a sandbox has answered, and no real cloud."""
-        return self._adapter.simulated
+        return self._signed.simulated
 
     def get(self, path: str, doing: str, **query: str) -> dict[str, Any]:
         """Read something."""
         return self._ask("GET", path, doing, query)
 
-    def write(self, method: str, path: str, doing: str, body: Any = None, **query: str) -> dict[str, Any]:
-        """Ask for a change, exactly once however often the request has to be sent; the operation Google makes of it."""
-        return self._ask(method, path, doing, {**query, "requestId": str(uuid.uuid4())}, body)
+    def write(
+        self,
+        method: str,
+        path: str,
+        doing: str,
+        body: Any = None,
+        *,
+        request_id: uuid.UUID | None = None,
+        **query: str,
+    ) -> dict[str, Any]:
+        """Ask for a change, exactly once however often the request has to be sent; the operation Google makes of it.
+
+        Args:
+            request_id: by which Google knows a repeat, also by another run of ours, and answers it with what came of the
+                first; a new one if not given.
+        """
+        return self._ask(method, path, doing, {**query, "requestId": str(request_id or uuid.uuid4())}, body)
+
+    def change(self, method: str, path: str, doing: str, body: Any) -> dict[str, Any]:
+        """As :meth:`write`, for the methods that take no request id; not repeated where an answer was lost."""
+        return self._ask(method, path, doing, {}, body)
 
     def _ask(
         self, method: str, path: str, doing: str, query: Mapping[str, str], body: Any = None
     ) -> dict[str, Any]:
-        try:
-            self._credentials.renew()
-            response = self._session().request(
-                method, f"{self._base}/{path}", params=dict(query), json=body, timeout=http.TIMEOUT
-            )
-        except google.auth.exceptions.TransportError as exc:
-            failure = exc.args[0] if exc.args else None
-            if isinstance(failure, requests.RequestException):
-                raise http.no_answer(failure, "Google's token service", doing) from exc
-            raise errors.Unavailable(f"{doing}: Google's token service could not be reached") from exc
-        except google.auth.exceptions.GoogleAuthError as exc:
-            raise _refused_grant(exc, doing) from exc
-        except requests.RequestException as exc:
-            raise http.no_answer(exc, SERVICE, doing) from exc
+        response = self._signed.send(method, f"{self._base}/{path}", doing, query, body)
         if response.ok:
-            return _json(response)
-        raise error_of(response.status_code, _json(response), doing)
-
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._threads, "session", None)
-        if session is None:
-            session = google.auth.transport.requests.AuthorizedSession(
-                self._credentials.google, max_refresh_attempts=1, auth_request=self._credentials.request
-            )
-            session = cast(requests.Session, session)
-            # Without this requests would let ~/.netrc replace the token.
-            session.auth = lambda request: request
-            session.headers["User-Agent"] = http.USER_AGENT
-            http.mount(session, self._adapter)
-            self._threads.session = session
-        return session
+            return body_of(response)
+        raise error_of(response.status_code, body_of(response), doing)
 
 
 def _refused_grant(exc: google.auth.exceptions.GoogleAuthError, doing: str) -> errors.AuthError:

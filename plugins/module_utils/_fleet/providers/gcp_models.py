@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
+from ..images.reference import is_golden
 from ..spec import CloudMachine, ProviderSettings, WrongField
 from . import gcp_shapes
 
@@ -121,14 +122,14 @@ class GcpMachine(CloudMachine):
     @field_validator("image")
     @classmethod
     def _is_an_image(cls, value: str) -> str:
-        if value in IMAGES or _IMAGE.match(value):
+        if value in IMAGES or _IMAGE.match(value) or is_golden(value):
             return value
         if re.match(r"^(debian|ubuntu)[-_ 0-9.]+$", value) or not _OWN_IMAGE.match(value):
             close = difflib.get_close_matches(value, IMAGES, n=1)
             advice = f"did you mean {close[0]}?" if close else f"write {', '.join(IMAGES)},"
             raise ValueError(
                 f"{value} is not an image known here; {advice}"
-                f"{'' if close else ' the name of an image of your project, or projects/<project>/global/images/<image>'}"
+                f"{'' if close else ' golden:NAME@VERSION, the name of an image of your project, or projects/<project>/global/images/<image>'}"
             )
         return value
 
@@ -185,13 +186,26 @@ class GcpMachine(CloudMachine):
 
     @property
     def has_known_image(self) -> bool:
-        """Whether the image is one of those we name, and so is known to start with Secure Boot."""
-        return self.image in IMAGES
+        """Whether the image is one of those we name or make, and so is known to start with Secure Boot.
+
+        A golden image starts by its distribution's shim, which Microsoft has signed, as the vendors' images do, and is
+        published as UEFI_COMPATIBLE. Kernel modules that DKMS has built into it, such as NVIDIA's, are signed by nobody
+        the firmware knows, so they would not load; where there is a GPU, Secure Boot is off whatever the image.
+        """
+        return self.image in IMAGES or self.golden is not None
 
     @property
     def has_cloud_init(self) -> bool:
-        """Whether the image runs user data; one of the user's own is believed to. Google's Debian does not."""
+        """Whether the image runs user data; one of ours does, and one of the user's own is believed to.
+
+        Google's Debian does not.
+        """
         return not self.image.startswith("debian-")
+
+    @property
+    def is_arm(self) -> bool:
+        """Whether its processor is an Arm."""
+        return _ARM.match(self.type) is not None
 
     @property
     def gpus(self) -> tuple[str | None, int]:
@@ -200,14 +214,15 @@ class GcpMachine(CloudMachine):
 
     def source_image(self, project: str) -> str:
         """The image as Compute Engine names it."""
+        if self.golden is not None:
+            return f"projects/{project}/global/images/{self.golden.gcp_name}"
         if self.image not in IMAGES:
             return (
                 self.image if _IMAGE.match(self.image) else f"projects/{project}/global/images/{self.image}"
             )
-        arm = _ARM.match(self.type) is not None
         if self.image.startswith("ubuntu"):
-            return f"{IMAGES[self.image]}-{'arm64' if arm else 'amd64'}"
-        return f"{IMAGES[self.image]}{'-arm64' if arm else ''}"
+            return f"{IMAGES[self.image]}-{'arm64' if self.is_arm else 'amd64'}"
+        return f"{IMAGES[self.image]}{'-arm64' if self.is_arm else ''}"
 
 
 class GcpSettings(ProviderSettings):

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from .. import errors
 from ..clock import Clock
 from ..firstboot import FirstBoot
+from ..images.reference import GoldenReference, is_golden
 from ..machines import FLEET_LABEL, MACHINE_LABEL, Instance, State
 from ..spec import Defaults, FleetSpec, MachineName
 from . import gcp_shapes
@@ -152,7 +153,11 @@ def predict(wish: Wish, machine: GcpMachine | None, before: Seen) -> Seen:
             **_shape(machine),
             "state": state,
             "zone": wish.zones[0],
-            "labels": {**(wish.labels or {}), **ours},
+            "labels": {
+                **(wish.labels or {}),
+                **(machine.golden.gcp_labels if machine.golden else {}),
+                **ours,
+            },
         }
     for field, wanted in (_shape(machine) if machine else {}).items():
         if wanted != before[field]:
@@ -207,8 +212,11 @@ def converge(provider: GcpProvider, wish: Wish, clock: Clock, *, check: bool) ->
         check: find out only what would change.
     """
     work = _Work(provider, wish, clock)
-    machine = declared(wish)
     present = work.look()
+    wish = _with_version(provider, wish, present)
+    machine = declared(wish)
+    if present is None and machine is not None and machine.golden and wish.state != "absent":
+        provider.golden([machine])
     before = seen(present)
     after = predict(wish, machine, before)
     notes: tuple[str, ...] = ()
@@ -227,6 +235,25 @@ def converge(provider: GcpProvider, wish: Wish, clock: Clock, *, check: bool) ->
     if present is not None and seen(present)["state"] != after["state"]:
         work.end(provider.start(present) if after["state"] == "started" else provider.stop(present))
     return Outcome(before, after, work.settle(_SETTLED[after["state"]]), notes)
+
+
+def _with_version(provider: GcpProvider, wish: Wish, present: Instance | None) -> Wish:
+    """The wish, with the version that is the newest where its image is ``golden:NAME@latest``."""
+    image = str(wish.machine.get("image") or "")
+    if not is_golden(image):
+        return wish
+    try:
+        reference = GoldenReference.parse(image, latest=True)
+    except ValueError as exc:
+        raise errors.InvalidRequest(str(exc), machine=wish.name) from exc
+    if not reference.is_latest:
+        return wish
+    if present is None and wish.state != "absent":
+        reference = provider.newest(reference, wish.name)
+    else:
+        # Of no effect on an instance that exists, whichever it is.
+        reference = replace(reference, version="0.0.0")
+    return replace(wish, machine={**wish.machine, "image": str(reference)})
 
 
 class _Work:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..firstboot import FirstBoot
+from ..images.reference import GoldenReference
 from ..machines import FLEET_LABEL, MACHINE_LABEL, Instance, State
 from . import gcp_prices, gcp_shapes
 from .gcp_models import GcpMachine, seconds
@@ -57,6 +58,8 @@ def instance(raw: Json, provider: str = "gcp") -> Instance:
     gpu_model, gpu_count = _gpus(raw, machine_type)
     nic: Json = next(iter(raw.get("networkInterfaces") or ()), {})
     spot = (raw.get("scheduling") or {}).get("provisioningModel") == "SPOT"
+    labels = dict(raw.get("labels") or {})
+    golden = GoldenReference.of_labels(labels)
     price = (
         gcp_prices.stopped_price()
         if state is State.STOPPED
@@ -70,11 +73,13 @@ def instance(raw: Json, provider: str = "gcp") -> Instance:
         cloud_state=cloud_state,
         zone=zone,
         type=machine_type,
+        # Google does not say what an instance was made from. Of ours the labels do, which its making gave it.
+        image=str(golden) if golden else None,
         created=raw.get("creationTimestamp"),
         public_ip=_first(nic.get("accessConfigs"), "natIP"),
         public_ipv6=_first(nic.get("ipv6AccessConfigs"), "externalIpv6"),
         private_ip=nic.get("networkIP"),
-        labels=dict(raw.get("labels") or {}),
+        labels=labels,
         gpu_model=gpu_model,
         gpu_count=gpu_count,
         price=price,
@@ -120,7 +125,8 @@ def insert_body(
         project: id of the project.
         tags: network tags by which firewall rules find it.
     """
-    labels = {**machine.labels, FLEET_LABEL: fleet, MACHINE_LABEL: machine.name}
+    made_from = machine.golden.gcp_labels if machine.golden else {}
+    labels = {**machine.labels, **made_from, FLEET_LABEL: fleet, MACHINE_LABEL: machine.name}
     disk_type = machine.disk_type or (
         "hyperdisk-balanced" if _HYPERDISK_ONLY.match(machine.type) else "pd-balanced"
     )

@@ -29,6 +29,7 @@ from ..spec import FleetSpec, MachineBase
 from . import hetzner_view as view
 from .base import Kind, Listing, Operation, Progress
 from .hetzner_access import HetznerAccess
+from .hetzner_golden import GoldenImages
 from .hetzner_models import HetznerMachine, HetznerSettings
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Hetzner:
         self._spec = spec
         self._clock = clock
         self._access = HetznerAccess(api, spec, clock)
+        self._golden = GoldenImages(api)
         self._tariff: view.Tariff | None = None
         self._tariff_lock = threading.Lock()
         self._stops: dict[str, _Stop] = {}
@@ -92,6 +94,10 @@ class Hetzner:
         """Bring the fleet's firewalls to what is declared, at once."""
         self._access.prepare(machines)
 
+    def golden(self, machines: Sequence[MachineBase]) -> Mapping[str, str]:
+        """Find the snapshots that are the golden images of these machines."""
+        return self._golden.check([_ours(machine) for machine in machines])
+
     def create(self, machine: MachineBase, zone: str, boot: FirstBoot) -> Operation:
         """Ask for the server, labelled and with its user data, in one request."""
         mine = _ours(machine)
@@ -108,7 +114,7 @@ class Hetzner:
             {
                 "name": machine.name,
                 "server_type": mine.type,
-                "image": mine.image,
+                "image": self._golden.wanted(mine.image, mine.type, machine.name),
                 "location": zone,
                 "ssh_keys": self._api.ssh_keys(boot.authorized_keys, {FLEET_LABEL: self._spec.fleet}),
                 "user_data": boot.cloud_config(),

@@ -164,7 +164,12 @@ class HetznerApi:
         return client
 
     @contextmanager
-    def _reported(self, doing: str, machine: str | None) -> Iterator[None]:
+    def reported(self, doing: str, machine: str | None = None) -> Iterator[None]:
+        """Whatever goes wrong inside comes out as one of :mod:`errors`.
+
+        Args:
+            doing, machine: as in :meth:`call`.
+        """
         try:
             yield
         except errors.FleetError:
@@ -214,7 +219,7 @@ class HetznerApi:
             doing: for the error, as in ``creating the server``.
             machine: the declared machine it is for.
         """
-        with self._reported(doing, machine):
+        with self.reported(doing, machine):
             return self._client().request(method, path, **kwargs)
 
     def all(
@@ -225,7 +230,7 @@ class HetznerApi:
         Deleting an object moves those after it to an earlier page, where a page already read cannot show them; so the
         list is read again where fewer came than the service counts.
         """
-        with self._reported(doing, None):
+        with self.reported(doing, None):
             found: dict[int, dict[str, Any]] = {}
             for _dummy in range(3):
                 found, total = self._pages(
@@ -263,14 +268,14 @@ class HetznerApi:
         """The server of that name; names are unique in a project."""
         doing = f"looking for the server {name}"
         answer = self.call("GET", "/servers", doing, machine=name, params={"name": name})
-        with self._reported(doing, name):
+        with self.reported(doing, name):
             return next((server for server in answer["servers"] if server["name"] == name), None)
 
     def labels(self, server_id: str, machine: str) -> dict[str, str]:
         """The labels a server has now."""
         doing = "reading the labels of the server"
         answer = self.call("GET", f"/servers/{server_id}", doing, machine=machine)
-        with self._reported(doing, machine):
+        with self.reported(doing, machine):
             return dict(answer["server"]["labels"])
 
     def create_server(self, body: Json, machine: str) -> tuple[dict[str, Any], list[int]]:
@@ -283,7 +288,7 @@ class HetznerApi:
                 hint="Move files and scripts out of user_data",
             )
         answer = self.call("POST", "/servers", doing, machine=machine, json=dict(body))
-        with self._reported(doing, machine):
+        with self.reported(doing, machine):
             actions = [answer["action"], *answer.get("next_actions", [])]
             return answer["server"], [action["id"] for action in actions]
 
@@ -301,7 +306,7 @@ class HetznerApi:
         )
 
     def _action(self, answer: Json, machine: str) -> int:
-        with self._reported("starting an action", machine):
+        with self.reported("starting an action", machine):
             return int(answer["action"]["id"])
 
     def set_labels(self, server_id: str, labels: Mapping[str, str], machine: str) -> dict[str, Any]:
@@ -310,7 +315,7 @@ class HetznerApi:
         answer = self.call(
             "PUT", f"/servers/{server_id}", doing, machine=machine, json={"labels": dict(labels)}
         )
-        with self._reported(doing, machine):
+        with self.reported(doing, machine):
             return dict(answer["server"])
 
     def actions(self, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
@@ -320,7 +325,7 @@ class HetznerApi:
         for start in range(0, len(ids), PAGE):
             chunk = list(ids[start : start + PAGE])
             answer = self.call("GET", "/actions", doing, params={"id": chunk, "per_page": PAGE})
-            with self._reported(doing, None):
+            with self.reported(doing, None):
                 found |= {action["id"]: action for action in answer["actions"]}
         return found
 
@@ -334,7 +339,7 @@ class HetznerApi:
     def pricing(self) -> dict[str, Any]:
         """The price list of the project."""
         answer = self.call("GET", "/pricing", "reading the price list")
-        with self._reported("reading the price list", None):
+        with self.reported("reading the price list", None):
             return dict(answer["pricing"])
 
     def firewalls(self, selector: str) -> list[dict[str, Any]]:
@@ -345,7 +350,7 @@ class HetznerApi:
         """The firewall of that name; names are unique in a project."""
         doing = f"looking for the firewall {name}"
         answer = self.call("GET", "/firewalls", doing, params={"name": name})
-        with self._reported(doing, None):
+        with self.reported(doing, None):
             return next((firewall for firewall in answer["firewalls"] if firewall["name"] == name), None)
 
     def create_firewall(self, name: str, labels: Json, rules: Sequence[Json], selector: str) -> None:
@@ -424,7 +429,7 @@ class HetznerApi:
     def _ssh_key_by(self, fingerprint: str) -> int | None:
         doing = "looking for an SSH key"
         answer = self.call("GET", "/ssh_keys", doing, params={"fingerprint": fingerprint})
-        with self._reported(doing, None):
+        with self.reported(doing, None):
             return next((key["id"] for key in answer["ssh_keys"] if key["fingerprint"] == fingerprint), None)
 
     def wait(self, ids: Sequence[int], doing: str, machine: str, clock: Clock, timeout: float) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .. import errors
 from ..machines import Instance, State
 from .hetzner import SHUTDOWN_GRACE, instance_of, read_tariff
+from .hetzner_golden import GoldenImages
 from .hetzner_models import check_labels
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def _create(api: HetznerApi, clock: Clock, wish: Wish) -> None:
     body = {
         "name": wish.name,
         "server_type": wish.type,
-        "image": wish.image,
+        "image": GoldenImages(api).wanted(wish.image or "", wish.type or "", wish.name),
         "location": wish.location,
         "ssh_keys": api.ssh_keys(wish.public_keys),
         "labels": dict(wish.labels or {}),

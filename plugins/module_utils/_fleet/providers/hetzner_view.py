@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from ..firstboot import HOST_KEY_LABEL, NEXT_HOST_KEY_LABEL, key_from_label
+from ..images.reference import GoldenReference
 from ..machines import FLEET_LABEL, MACHINE_LABEL, Instance, State
 from ..prices import Price
 
@@ -49,12 +50,14 @@ class Tariff:
         ipv4: of a public IPv4 address, by location; IPv6 costs nothing.
         currency: ISO 4217 code.
         source: where and when it was read, or why it is not known.
+        snapshot: of an image, for each GB and month.
     """
 
     servers: Mapping[tuple[str, str], Rate]
     ipv4: Mapping[str, Rate]
     currency: str
     source: str
+    snapshot: Decimal | None = None
 
     @classmethod
     def unknown(cls, why: str) -> Tariff:
@@ -83,6 +86,7 @@ class Tariff:
             },
             currency=pricing["currency"],
             source=source,
+            snapshot=_plain(pricing["image"]["price_per_gb_month"]["net"]) if "image" in pricing else None,
         )
 
     def price(self, server_type: str, location: str, *, ipv4: bool = True) -> Price:
@@ -131,7 +135,7 @@ def to_instance(server: Json, tariff: Tariff) -> Instance:
         cloud_state=server["status"],
         zone=location,
         type=server_type,
-        image=image.get("name") or (str(image["id"]) if "id" in image else None),
+        image=image_name(image),
         created=server.get("created"),
         public_ip=ipv4,
         public_ipv6=first_host(ipv6) if ipv6 else None,
@@ -141,6 +145,14 @@ def to_instance(server: Json, tariff: Tariff) -> Instance:
         host_keys_planted=planted,
         price=tariff.price(server_type, location, ipv4=ipv4 is not None),
     )
+
+
+def image_name(image: Json) -> str | None:
+    """How a fleet file would name an image; None where the cloud does not say which it is."""
+    golden = GoldenReference.of_labels(image.get("labels") or {}) if image.get("type") == "snapshot" else None
+    if golden:
+        return str(golden)
+    return image.get("name") or (str(image["id"]) if "id" in image else None)
 
 
 def first_host(network: str) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,20 @@ def test_what_exists_already_is_not_looked_at() -> None:
     spec = spec_of(machine("ore", image="golden"), machine("zinc"))
     [zinc] = (one for one in spec.machines.values() if one.name == "zinc" and isinstance(one, CloudMachine))
     assert mesh_births(spec, [zinc], {"ore": NODE}, REPOSITORY) == {}
+
+
+@pytest.mark.parametrize(
+    "cloud", [lambda **given: machine("ore", **given), lambda **given: GcpMachine(name="ore", **GCP, **given)]
+)
+def test_a_golden_image_says_which_release_it_has(cloud: Callable[..., CloudMachine]) -> None:
+    ore = cloud(image="golden:gpu-box@1.2.0")
+    given = (spec_of(ore), [ore], {"ore": NODE}, REPOSITORY)
+    assert mesh_births(*given, {"ore": "debian-13"})["ore"].suite == "trixie"
+    for releases in ({}, {"ore": ""}, {"ore": "debian-99"}):
+        with pytest.raises(
+            errors.InvalidRequest, match=r"nothing says which release its image golden:gpu-box@1\.2"
+        ):
+            mesh_births(*given, releases)
 
 
 def test_without_identities_no_mesh_and_no_repository_are_needed() -> None:
