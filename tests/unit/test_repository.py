@@ -47,7 +47,7 @@ def requirements(file: str) -> list[tuple[str, str]]:
         line.partition("#")[0].partition(";")[0].strip() for line in (ROOT / file).read_text().splitlines()
     )
     parsed = (
-        re.fullmatch(r"([\w.-]+)(?:\[\w+\])?(.*)", line)
+        re.fullmatch(r"([\w.-]+)(?:\[[\w-]+\])?(.*)", line)
         for line in lines
         if not line.startswith("-r") and line
     )
