@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-down test test-quick test-real-driver test-real-vllm lint unit integration molecule chain clean
+.PHONY: help venv demo demo-down test test-quick test-real-driver test-real-image test-real-vllm lint unit integration image molecule chain clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,13 +18,16 @@ demo-down: ## delete that fleet through the clouds' APIs and leave nothing behin
 	@tools/demo down
 
 test: ## run every test and linter
-	@tools/test lint unit integration molecule chain
+	@tools/test lint unit integration image molecule chain
 
 test-quick: ## run the unit tests and the linters
 	@tools/test lint unit
 
 test-real-driver: ## install Debian's own NVIDIA driver for real, its kernel module built by DKMS (slow)
 	@tools/test real_driver
+
+test-real-image: ## build images with the real driver and with LUKS, and kill builds at ten moments (slow)
+	@tools/test real_image
 
 test-real-vllm: ## run LLM inference by the real vLLM on the CPU (slow, 4 GB of packages)
 	@tools/test real_vllm
@@ -37,6 +40,9 @@ unit: ## run the unit tests
 
 integration: ## run the integration tests, against sandboxes on loopback
 	@tools/test integration
+
+image: ## build golden images, boot them and prove them
+	@tools/test image
 
 molecule: ## test each role on a real systemd host
 	@tools/test molecule
