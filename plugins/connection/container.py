@@ -70,14 +70,18 @@ class Connection(ConnectionBase):
                 "gpumesh_container_engine."
             ) from error
         # What docker says itself; podman's own failures have an exit status that commands have not.
-        if done.returncode and (done.returncode == 125 or done.stderr.startswith(b"Error response from daemon")):
+        if done.returncode and (
+            done.returncode == 125 or done.stderr.startswith(b"Error response from daemon")
+        ):
             reason = to_text(done.stderr, errors="surrogate_or_replace").strip()
             raise AnsibleConnectionFailure(
                 f"The container {self.get_option('container')} cannot be reached: {reason}. '{command[0]} ps' shows what runs."
             )
         return done.returncode, done.stdout, done.stderr
 
-    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
+    def exec_command(
+        self, cmd: str, in_data: bytes | None = None, sudoable: bool = True
+    ) -> tuple[int, bytes, bytes]:
         """Run a command line with the container's shell."""
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
         return self._run(self._command("/bin/sh", "-c", cmd), in_data)
@@ -89,16 +93,22 @@ class Connection(ConnectionBase):
             content = Path(in_path).read_bytes()
         except FileNotFoundError as error:
             raise AnsibleFileNotFound(f"{in_path} is not there.") from error
-        status, _out, said = self._run(self._command("/bin/sh", "-c", f"cat > {shlex.quote(out_path)}"), content)
+        status, _out, said = self._run(
+            self._command("/bin/sh", "-c", f"cat > {shlex.quote(out_path)}"), content
+        )
         if status:
-            raise AnsibleConnectionFailure(f"{out_path} cannot be written in the container: {to_text(said).strip()}")
+            raise AnsibleConnectionFailure(
+                f"{out_path} cannot be written in the container: {to_text(said).strip()}"
+            )
 
     def fetch_file(self, in_path: str, out_path: str) -> None:
         """Read a file of the container."""
         super().fetch_file(in_path, out_path)
         status, content, said = self._run(self._command("cat", in_path))
         if status:
-            raise AnsibleConnectionFailure(f"{in_path} cannot be read in the container: {to_text(said).strip()}")
+            raise AnsibleConnectionFailure(
+                f"{in_path} cannot be read in the container: {to_text(said).strip()}"
+            )
         Path(out_path).write_bytes(content)
 
     def close(self) -> None:
