@@ -14,6 +14,8 @@ locals {
     "ANSIBLE_HOST_KEY_CHECKING=True",
     "ANSIBLE_INVENTORY_ENABLED=ini",
     "ANSIBLE_PIPELINING=True",
+    # Without KVM a login takes many seconds, and sudo may take longer than Ansible's usual patience.
+    "ANSIBLE_TIMEOUT=120",
   ]
   # The host key was planted by the seed, and Ansible checks it. Without Packer's proxy in between: its key would be nobody's.
   arguments = concat([

@@ -33,6 +33,7 @@ SHIPPED = {
     "docs",
     "inventories",
     "meta",
+    "packer",
     "playbooks",
     "plugins",
     "roles",

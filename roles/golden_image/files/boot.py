@@ -126,6 +126,8 @@ class Order:
     folder: Path
     tools: str
     build: str
+    # The folder of images that the build is for; what prunes after killed builds goes by it.
+    store: str = ""
     engine: str = "docker"
     firmware: tuple[str, ...] = ("bios", "uefi")
     user: str = "admin"
@@ -314,6 +316,7 @@ def start(
         "--pull=never",
         f"--name={name}",
         f"--label=gpumesh.image.build={order.build}",
+        f"--label=gpumesh.image.store={order.store}",
         f"--label=gpumesh.image.gate={order.build}",
         f"--user={os.getuid()}:{os.getgid()}",
         *([] if group is None else ["--device=/dev/kvm", f"--group-add={group}"]),

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Look at what a build needs on the control machine, and print what is not there as JSON.
 
-usage: python3 - '{"programs": ["docker", ...], "engine": "docker", "files": {"golden_image_signing_key": "..."}, "passphrase": ""}'
+usage: python3 - '{"programs": ["docker", ...], "engine": "docker", "files": {"golden_image_signing_key": "..."},
+                   "keyrings": {"/usr/share/keyrings/...": "debian-archive-keyring"}, "passphrase": ""}'
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ def main() -> None:
                     for name, path in wanted["files"].items()
                     if path and not Path(path).expanduser().is_file()
                 ],
+                "keyrings": {path: package for path, package in wanted["keyrings"].items() if not Path(path).is_file()},
                 "passphrase": bool(wanted["passphrase"]) and private(wanted["passphrase"]),
             }
         )

@@ -235,6 +235,7 @@ class Tools:
         self.image = wanted["tools"]
         self.work = Path(wanted["work"])
         self.build = wanted["build"]
+        self.store = wanted.get("store", "")
 
     def run(self, command: list[str], options: Iterable[str] = (), timeout: float = 600) -> str:
         """Run one program; what it said."""
@@ -244,7 +245,8 @@ class Tools:
             done = subprocess.run(
                 [
                     *(self.engine, "run", "--rm", "--pull=never", f"--name={name}", "--network=none"),
-                    *(f"--label=gpumesh.image.build={self.build}", "--env=LC_ALL=C.UTF-8"),
+                    *(f"--label=gpumesh.image.build={self.build}", f"--label=gpumesh.image.store={self.store}"),
+                    "--env=LC_ALL=C.UTF-8",
                     *("--read-only", "--tmpfs=/tmp", f"--user={os.getuid()}:{os.getgid()}"),
                     *(f"--volume={self.work}:/work", *options, self.image, *command),
                 ],
