@@ -52,7 +52,9 @@ def main() -> None:
                     for name, path in wanted["files"].items()
                     if path and not Path(path).expanduser().is_file()
                 ],
-                "keyrings": {path: package for path, package in wanted["keyrings"].items() if not Path(path).is_file()},
+                "keyrings": {
+                    path: package for path, package in wanted["keyrings"].items() if not Path(path).is_file()
+                },
                 "passphrase": bool(wanted["passphrase"]) and private(wanted["passphrase"]),
             }
         )

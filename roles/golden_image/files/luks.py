@@ -245,7 +245,10 @@ class Tools:
             done = subprocess.run(
                 [
                     *(self.engine, "run", "--rm", "--pull=never", f"--name={name}", "--network=none"),
-                    *(f"--label=gpumesh.image.build={self.build}", f"--label=gpumesh.image.store={self.store}"),
+                    *(
+                        f"--label=gpumesh.image.build={self.build}",
+                        f"--label=gpumesh.image.store={self.store}",
+                    ),
                     "--env=LC_ALL=C.UTF-8",
                     *("--read-only", "--tmpfs=/tmp", f"--user={os.getuid()}:{os.getgid()}"),
                     *(f"--volume={self.work}:/work", *options, self.image, *command),
