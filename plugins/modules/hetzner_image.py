@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 module: hetzner_image
 short_description: A golden image as a snapshot in Hetzner Cloud
 description:
-  - Brings a disk image into a project of Hetzner Cloud as a snapshot, which a fleet file names as C(image: golden:NAME@VERSION).
+  - Brings a disk image into a project of Hetzner Cloud as a snapshot, which a fleet file names as C(golden:NAME@VERSION).
   - Hetzner Cloud takes no uploads. So a server is bought for a while, started into its rescue system, given the image as its disk,
     and a snapshot of it is taken. The server and its SSH key are deleted afterwards, also where something fails.
   - The image is streamed over SSH, written, read back and compared by its SHA-256.

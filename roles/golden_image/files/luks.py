@@ -122,7 +122,7 @@ def extents_of(dumped: str, size: int) -> list[tuple[int, int]]:
     free: list[tuple[int, int]] = []
     for line in GROUP_FREE.findall(dumped):
         for word in filter(None, (part.strip() for part in line.split(","))):
-            first, _, last = word.partition("-")
+            first, _dash, last = word.partition("-")
             free.append((int(first), int(last or first) + 1))
     used, at = [], 0
     for start, end in [*sorted(free), (count, count)]:
@@ -145,7 +145,7 @@ def digest(path: Path, extents: Iterable[tuple[int, int]]) -> str:
     with path.open("rb") as file:
         for start, count in extents:
             file.seek(start * MIB)
-            for _ in range(count):
+            for _mib in range(count):
                 summed.update(file.read(MIB))
     return summed.hexdigest()
 
@@ -201,7 +201,7 @@ def machine(accelerator: str, *disks: str) -> list[str]:
 def told(console: str) -> Iterator[str]:
     """What the program on the virtual machine has said."""
     for line in console.splitlines():
-        _, mark, text = line.partition(MARK)
+        _before, mark, text = line.partition(MARK)
         if mark:
             yield text.strip()
 
