@@ -365,11 +365,13 @@ def first_boot(seal: Seal) -> None:
     # Where no source is found it runs all the same, for a network by DHCP and the machine's own host keys.
     seal.write("etc/cloud/ds-identify.cfg", "policy: search,found=all,maybe=all,notfound=enabled\n")
     seal.write("usr/local/lib/gpumesh/first-boot", files["first-boot"], 0o755)
-    seal.write("usr/local/lib/gpumesh/has-gpu", files["has-gpu"], 0o755)
-    for unit in ("gpumesh-first-boot.service", "gpumesh-host-keys.service"):
+    for program in ("has-gpu", "no-gpu"):
+        seal.write(f"usr/local/lib/gpumesh/{program}", files[program], 0o755)
+    for unit in ("gpumesh-first-boot.service", "gpumesh-host-keys.service", "gpumesh-no-gpu.service"):
         seal.write(f"etc/systemd/system/{unit}", files[unit])
     enable(seal, "gpumesh-first-boot.service", "multi-user.target")
     enable(seal, "gpumesh-host-keys.service", "ssh.service", "ssh.socket")
+    enable(seal, "gpumesh-no-gpu.service", "sysinit.target")
     for unit in GPU_UNITS:
         seal.write(f"etc/systemd/system/{unit}.d/50-gpumesh-image.conf", files["only-with-gpu.conf"])
     acceptance = os.path.lexists(seal.root / ACCEPTANCE)

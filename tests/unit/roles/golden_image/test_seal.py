@@ -245,6 +245,9 @@ def test_units_of_the_first_boot_are_enabled(root: Path) -> None:
         str(path.relative_to(system)): os.readlink(path) for path in system.rglob("*") if path.is_symlink()
     }
     assert (
+        links["sysinit.target.wants/gpumesh-no-gpu.service"] == "/etc/systemd/system/gpumesh-no-gpu.service"
+    )
+    assert (
         links["multi-user.target.wants/gpumesh-first-boot.service"]
         == "/etc/systemd/system/gpumesh-first-boot.service"
     )
