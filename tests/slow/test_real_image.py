@@ -58,6 +58,7 @@ def test_an_encrypted_image_is_unlocked_over_ssh_before_it_gets_its_version(buil
         golden_image_layers=["base"],
         golden_image_luks=True,
         golden_image_luks_passphrase_file=str(passphrase),
+        golden_image_luks_unlock_with=str(keys / "id_ed25519"),
         golden_image_luks_unlock_keys=[(keys / "id_ed25519.pub").read_text().strip()],
     )
     assert run.status == 0, run.text

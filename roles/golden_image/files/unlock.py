@@ -2,7 +2,7 @@
 """Give a machine with an encrypted root its passphrase over SSH, as its owner does it, for the gate that boots the image.
 
 It is run again and again until the initramfs answers. The key to log in with is the operator's own: one of
-golden_image_luks_unlock_keys, from the SSH agent or ~/.ssh. The passphrase goes through standard input.
+golden_image_luks_unlock_keys, from the file named by `key`, the SSH agent or ~/.ssh. The passphrase goes through standard input.
 
 usage: BOOT_ADDRESS=127.0.0.1 BOOT_PORT=2222 python3 unlock.py '{"passphrase_file": "~/passphrase", "host_key": "ssh-ed25519 AAAA"}'
 """
@@ -37,6 +37,8 @@ def main() -> int:
             "ConnectTimeout=10",
             "LogLevel=ERROR",
         ]
+        if wanted.get("key"):
+            options += [f"IdentityFile={Path(wanted['key']).expanduser()}", "IdentitiesOnly=yes"]
         done = subprocess.run(
             [
                 *("ssh", "-p", os.environ["BOOT_PORT"]),
