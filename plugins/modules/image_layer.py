@@ -70,6 +70,10 @@ options:
     type: list
     elements: str
     default: [/sbin/init]
+  fresh:
+    description: Keep it even where a layer with the same key is there, which it takes the place of.
+    type: bool
+    default: false
   days:
     description: How old a layer may become.
     type: int
@@ -163,8 +167,9 @@ removed:
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -178,6 +183,7 @@ try:
         pruning,
     )
     from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.images.engine import Engine
+    from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.images.store import Store
 except ImportError as problem:
     MISSING: ImportError | None = problem
 else:
@@ -215,7 +221,7 @@ def keep(engine: Engine, params: dict[str, Any], check: bool) -> dict[str, Any]:
         key = labels[f"{layers.LABEL}.key"]
         name = layers.image_name(key)
         there = engine.image(name)
-        changed = there is None or there.labels.get(f"{layers.LABEL}.key") != key
+        changed = params["fresh"] or there is None or there.labels.get(f"{layers.LABEL}.key") != key
         if changed and not check:
             engine.commit(container, name, labels, params["command"])
     return {
@@ -239,8 +245,15 @@ def prune(engine: Engine, params: dict[str, Any], check: bool) -> dict[str, Any]
     store = params["store"] or ""
     containers = pruning.left_over(engine.containers(BUILD), alive, young, store)
     images = pruning.left_over(engine.images(BUILD), alive, young, store)
+    kept = set(params["keep"])
+    if store:
+        # What an image of the store stands on is of use, however long ago it was made.
+        images_kept = Store(Path(store))
+        for name in images_kept.names():
+            with suppress(FleetError):
+                kept |= {layer.key for made in images_kept.identities(name).values() for layer in made.layers}
     old = pruning.outlived(
-        engine.images(f"{layers.LABEL}.key"), now - timedelta(days=params["days"]), params["keep"]
+        engine.images(f"{layers.LABEL}.key"), now - timedelta(days=params["days"]), sorted(kept)
     )
     removed = []
     for container in containers:
@@ -272,6 +285,7 @@ def main() -> None:
             "os": {"type": "str", "default": ""},
             "build": {"type": "str", "default": ""},
             "command": {"type": "list", "elements": "str", "default": ["/sbin/init"]},
+            "fresh": {"type": "bool", "default": False},
             "days": {"type": "int", "default": 30},
             "keep": {"type": "list", "elements": "str", "default": [], "no_log": False},
             "store": {"type": "path"},

@@ -331,7 +331,7 @@ def opened(store: Store, params: dict[str, Any], check: bool) -> dict[str, Any]:
         return {"changed": True, "swept": []}
     swept, left = store.sweep()
     folder = work.open_folder(store.work, params["name"], params["pid"] or work.builder())
-    return {"changed": True, "folder": str(folder), "swept": swept, "warnings": left}
+    return {"changed": True, "folder": str(folder.absolute()), "swept": swept, "warnings": left}
 
 
 def present(store: Store, params: dict[str, Any], check: bool) -> dict[str, Any]:

@@ -200,6 +200,10 @@ same:
   description: Whether the store has an image with this very content.
   returned: success
   type: bool
+current:
+  description: The current version; empty where there is none.
+  returned: success
+  type: str
 """
 
 from pathlib import Path
@@ -282,6 +286,7 @@ def plan(params: dict[str, Any]) -> dict[str, Any]:
         "identity": layers.identity_data(made),
         "bump": bump and {"version": str(bump.version), "kind": bump.kind, "reason": bump.reason},
         "same": bump is not None and bump.kind == "same",
+        "current": str(Store(Path(params["store"])).current(params["name"]) or ""),
     }
 
 

@@ -249,7 +249,7 @@ class Store:
     def _locked(self, name: str) -> Iterator[None]:
         """Be the only one who writes versions of a name, and end what somebody was killed in the middle of."""
         folder = self.root / check_name(name)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (folder / ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._settle(name)

@@ -67,7 +67,7 @@ def lines(name: str) -> list[str]:
 
 def units() -> dict[str, Any]:
     """How systemd thinks the machine is, once all is started, and why what failed did."""
-    _status, state = run("systemctl", "is-system-running", "--wait", seconds=300)
+    _status, state = run("systemctl", "is-system-running", "--wait", seconds=1200)
     _status, said = run("systemctl", "list-units", "--failed", "--plain", "--no-legend", "--no-pager")
     failed = [line.split()[0] for line in said.splitlines() if line.strip()]
     return {

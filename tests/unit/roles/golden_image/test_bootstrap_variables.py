@@ -27,6 +27,7 @@ VARIABLES = """
       loop: [bootstrap, os, tools, "{{ golden_image_os | capitalize }}"]
     - ansible.builtin.copy: {content: "{{ told | to_json }}", dest: "{{ folder }}/told", mode: "0600"}
       vars:
+        role_path: "{{ role }}"
         told: {os: "{{ __golden_image_os_wanted }}", recipe: "{{ __golden_image_os_recipe }}", tools: "{{ __golden_image_tools_wanted }}"}
 """
 TASKS = """
