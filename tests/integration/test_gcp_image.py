@@ -276,6 +276,24 @@ def test_absent_removes_image_and_left_over_archive(cloud: Cloud, wish: Wish) ->
     assert cloud.converge(wish).changed and cloud.image() is not None
 
 
+def test_an_archive_is_gone_before_its_image_which_alone_tells_its_name(cloud: Cloud, wish: Wish) -> None:
+    cloud.converge(replace(wish, keep_object=True))
+    cloud.sandbox.fault(kind="error", service="gce", method="DELETE", path=f"/images/{IMAGE}$", status=403)
+    with pytest.raises(errors.ProviderError):
+        cloud.converge(Wish(GOLDEN, state="absent", bucket=BUCKET))
+    assert cloud.image() is not None and cloud.objects() == []
+
+
+def test_an_image_that_is_being_deleted_is_foretold_to_be_made(cloud: Cloud, wish: Wish) -> None:
+    cloud.converge(wish)
+    cloud.sandbox.set_operation_seconds(3600.0)
+    with pytest.raises(errors.WaitTimeout):
+        cloud.converge(Wish(GOLDEN, state="absent", timeout=0.0))
+    assert (cloud.image() or {})["status"] == "DELETING"
+    foretold = cloud.converge(wish, check=True)
+    assert (foretold.before["state"], foretold.after["state"], foretold.image) == ("absent", "present", None)
+
+
 def test_the_same_upload_makes_an_image_again_after_one_was_deleted(cloud: Cloud, wish: Wish) -> None:
     cloud.converge(replace(wish, keep_object=True))
     cloud.converge(Wish(GOLDEN, state="absent"))

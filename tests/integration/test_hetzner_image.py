@@ -16,7 +16,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,12 @@ import requests
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet import errors
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.clock import SystemClock
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.firstboot import FirstBoot, new_host_key
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.images.reference import GoldenReference
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers import rescue
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.hetzner import open_api
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.hetzner_holder import Holder
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.hetzner_image import converge
+from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.hetzner_image_build import Wish
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.raw_source import (
     Measured,
     RawSource,
@@ -254,6 +259,82 @@ def test_the_server_of_another_run_is_left_alone(records: Bench) -> None:
     assert records.rest == []
 
 
+def left(bench: Bench, *, status: str, build: str = "gpu-box-v1.2.0", name: str = SERVER, **labels: str) -> int:
+    """A temporary server that an earlier run has left."""
+    ours = {"gpumesh-image-build": build, "gpumesh-image-content": bench.sha256[:40], **labels}
+    body = {"name": name, "server_type": "cx23", "image": "debian-13", "labels": ours}
+    server = bench.call("POST", "/servers", body)["server"]["id"]
+    if status == "off":
+        bench.call("POST", f"/servers/{server}/actions/poweroff")
+    while (seen := bench.call("GET", f"/servers/{server}")["server"])["locked"] or seen["status"] != status:
+        pass
+    return int(server)
+
+
+def test_a_finished_disk_is_taken_by_a_run_that_says_so(records: Bench) -> None:
+    labels = {"gpumesh-image-step": "written", **replace(Holder.me(), begun="1").labels(4e9)}
+    server = left(records, status="off", **labels)
+    taken = records.sandbox.fault(kind="error", service="hetzner", method="POST", path="/create_image$", status=422)
+    assert "whose disk is finished" in records.run()["msg"]
+    assert records.sandbox.hits(taken) >= 1
+    now = records.call("GET", f"/servers/{server}")["server"]["labels"]
+    assert now == {**labels, **now, "gpumesh-image-by": Holder.me().labels(0)["gpumesh-image-by"]}
+    records.sandbox.clear_faults()
+    done = records.run(keep_server=True)
+    assert done["changed"] and done["server"] == SERVER, done
+    assert (records.bought(), len(records.snapshots)) == (1, 1)
+    # Whoever kept it may start it, and then its disk is not the image any more.
+    assert "gpumesh-image-step" not in records.call("GET", f"/servers/{server}")["server"]["labels"]
+
+
+def test_a_server_that_was_started_since_is_not_taken(records: Bench) -> None:
+    left(records, status="running", **{"gpumesh-image-step": "written"})
+    records.sandbox.fault(kind="error", service="hetzner", method="POST", path="/servers$", status=422)
+    assert records.run()["failed"]
+    assert records.sandbox.requests(service="hetzner", method="POST", path="/actions/create_image$") == 0
+    assert records.rest == []
+
+
+def test_the_server_of_an_image_that_nobody_publishes_any_more_is_told(records: Bench) -> None:
+    labelled(records, records.sha256)
+    left(records, status="off", build="other-v1.0.0", name="gpumesh-other", **Holder.me().labels(4e9))
+    assert not records.run().get("warnings")
+    left(records, status="off", build="gpu-box-v1.1.0", name="gpumesh-older")
+    [warning] = records.run(check=True)["warnings"]
+    assert warning.startswith("The temporary server gpumesh-older was left by a run that published gpu-box-v1.1.0")
+
+
+class Impatient(SystemClock):
+    """Somebody who interrupts once there is a server."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self.interrupted = False
+
+    def sleep(self, seconds: float) -> None:
+        if not self.interrupted and SERVER in self._bench.rest:
+            self.interrupted = True
+            raise KeyboardInterrupt
+        super().sleep(0.01)
+
+
+def test_an_interrupted_run_leaves_no_server(records: Bench) -> None:
+    clock = Impatient(records)
+    api = open_api(records.sandbox.hetzner_token, records.sandbox.hetzner, clock)
+    wish = Wish(GoldenReference.parse("golden:gpu-box@1.2.0"), source=records.source)
+    with pytest.raises(KeyboardInterrupt):
+        converge(api, clock, wish, records.folder, check=False)
+    assert clock.interrupted and records.rest == []
+
+
+def test_a_server_that_cannot_be_deleted_is_told(records: Bench) -> None:
+    records.sandbox.set_operation_seconds(5.0)
+    records.sandbox.fault(kind="error", service="hetzner", method="DELETE", path=r"/servers/\d+$", status=403)
+    failed = records.run(wait_timeout=0)
+    assert f"the temporary server {SERVER} could not be deleted" in failed["msg"], failed
+    assert SERVER in records.rest
+
+
 @pytest.mark.docker
 def test_a_disk_image_becomes_a_snapshot(bench: Bench) -> None:
     predicted = bench.run(check=True, keep_server=True)
@@ -360,8 +441,8 @@ MOMENTS = (
     ("POST", "/servers$"),
     ("POST", "/actions/enable_rescue$"),
     ("POST", "/actions/reset$"),
-    ("PUT", r"/servers/\d+$"),
     ("POST", "/actions/poweroff$"),
+    ("PUT", r"/servers/\d+$"),
     ("POST", "/actions/create_image$"),
     ("DELETE", r"/servers/\d+$"),
 )
@@ -380,7 +461,7 @@ def test_killed_at_any_moment_the_next_run_comes_through(bench: Bench) -> None:
         "    hetzner_image.main()\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT / ".ansible" / "collections")}
-    killed = []
+    killed, bought = [], {}
     for method, path in MOMENTS:
         before = bench.sandbox.requests(service="hetzner", method=method, path=path)
         with subprocess.Popen(
@@ -395,6 +476,7 @@ def test_killed_at_any_moment_the_next_run_comes_through(bench: Bench) -> None:
                     with contextlib.suppress(ProcessLookupError):
                         os.killpg(process.pid, signal.SIGKILL)
                     killed.append(path)
+                    bought[path] = bench.bought()
                     break
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.05)
@@ -406,5 +488,6 @@ def test_killed_at_any_moment_the_next_run_comes_through(bench: Bench) -> None:
     assert [image["status"] for image in bench.snapshots] == ["available"]
     assert bench.rest == []
     assert bench.sandbox.machines() == []
-    # The finished disk of the run that was killed while it switched its server off was not written a second time.
+    # The finished disk of the run that was killed while it asked for the snapshot was not written a second time.
+    assert bench.bought() == bought["/actions/create_image$"]
     assert bench.sandbox.requests(service="hetzner", method="POST", path="/actions/create_image$") == 1

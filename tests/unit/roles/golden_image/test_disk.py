@@ -250,3 +250,15 @@ def test_ids_follow_from_the_fingerprint_and_nothing_else(disk):
     assert ids.esp == ids.of("esp")[:8].upper()
     assert len({ids.of(what) for what in ("root", "boot", "disk", "part1", "part2")}) == 5
     assert disk.Ids("beef").of("root") != ids.of("root")
+
+
+def test_two_conversions_at_once_have_a_file_each(disk, tmp_path, monkeypatch):
+    tool = tmp_path / "qemu-img"
+    tool.write_text('#!/bin/sh\nif [ "$1" = info ]; then echo \'{"virtual-size": 4}\'; else for out; do :; done; printf disk >"$out"; fi\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    other = tmp_path / "disk.bin.part"
+    other.write_text("of another run")
+    assert disk.pack({"image": "disk.qcow2", "raw": str(tmp_path / "disk.bin")})["size_bytes"] == 4
+    assert other.read_text() == "of another run"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk.bin", "disk.bin.part", "qemu-img"]

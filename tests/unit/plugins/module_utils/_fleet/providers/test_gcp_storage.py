@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.gcp
     PATIENCE,
     PIECE,
     SCOPE,
+    Note,
     Storage,
     StoredObject,
 )
@@ -180,3 +182,27 @@ def test_a_real_archive_holds_what_was_stored(tmp_path: Path) -> None:
     read = gcp_archive.read(archive(tmp_path))
     there = StoredObject("b", "a b", "1", read.size, read.md5, {})
     assert there.holds(read) and there.url.endswith("/b/a%20b")
+
+
+def test_what_arrived_elsewhere_is_not_taken_for_it(tmp_path: Path) -> None:
+    script = Script(stored(sums(tmp_path), bucket="theirs"))
+    failure, _google = upload(tmp_path, script)
+    assert isinstance(failure, errors.OperationFailed) and "gs://theirs/a" in str(failure)
+    assert "Check storage_endpoint" in str(failure) and script.deleted == 0
+
+
+@pytest.mark.parametrize("how", ["readable", "writable", "link", "pipe"])
+def test_a_note_that_others_may_have_written_is_not_followed(tmp_path: Path, how: str) -> None:
+    note, target = Note(replace(sums(tmp_path), path=tmp_path / "a")), {"bucket": "images"}
+    note.write(target, "https://example.org/upload")
+    assert note.read(target) == "https://example.org/upload"
+    path = tmp_path / ".a.upload"
+    if how == "link":
+        path.rename(tmp_path / "real")
+        path.symlink_to(tmp_path / "real")
+    elif how == "pipe":
+        path.unlink()
+        os.mkfifo(path, 0o600)
+    else:
+        path.chmod(0o604 if how == "readable" else 0o620)
+    assert note.read(target) is None

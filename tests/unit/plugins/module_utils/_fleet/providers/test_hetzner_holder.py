@@ -6,7 +6,9 @@ from __future__ import annotations
 import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import pytest
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers import hetzner_holder
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.hetzner_holder import Holder
 from ansible_collections.gpumesh.fleet.plugins.module_utils._fleet.providers.hetzner_models import (
@@ -48,3 +50,15 @@ def test_of_another_machine_only_the_time_is_known() -> None:
 def test_labels_of_nobody_keep_nobody_off() -> None:
     assert Holder.me().keeps_us_off({}, NOW) is None
     assert Holder.me().keeps_us_off({"gpumesh-image-by": "x", "gpumesh-image-until": "y"}, NOW) is None
+
+
+def test_where_processes_cannot_be_looked_at_one_that_lives_is_not_taken_for_dead(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(hetzner_holder, "_PROC", tmp_path)
+    with subprocess.Popen(["sleep", "60"]) as process:
+        labels = replace(Holder.me(), pid=process.pid).labels(LATER)
+        assert Holder.me().keeps_us_off(labels, NOW) == "2026-11-27 13:00 UTC"
+        process.kill()
+        process.wait()
+        assert Holder.me().keeps_us_off(labels, NOW) is None
