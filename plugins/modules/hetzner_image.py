@@ -16,6 +16,7 @@ description:
     nobody vouches for, so whoever answers there must sign the key it shows with the one on the server's own disk.
   - A run that was cut off can be repeated. It goes on with a disk that was finished, waits for a snapshot that is being made, and
     removes what is of no use. Two runs at once do not mix.
+  - A temporary server that an interrupted run has left for another image or version is told in a warning, for it costs.
   - Of what was on the temporary server's disk before, host keys and cloud-init's data are overwritten, and the disk is discarded
     where it can be.
   - Runs on the control machine, which needs the OpenSSH client, the program that unpacks the image (C(zstd), C(xz) or C(gzip)), and
@@ -312,6 +313,8 @@ def main() -> None:
         module.fail_json(msg=f"{error}.")
     except FleetError as error:
         module.fail_json(msg=str(error), failure=error.as_failure())
+    for note in outcome.notes:
+        module.warn(note)
     module.exit_json(
         changed=outcome.changed,
         image=outcome.image,

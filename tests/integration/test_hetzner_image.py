@@ -259,7 +259,9 @@ def test_the_server_of_another_run_is_left_alone(records: Bench) -> None:
     assert records.rest == []
 
 
-def left(bench: Bench, *, status: str, build: str = "gpu-box-v1.2.0", name: str = SERVER, **labels: str) -> int:
+def left(
+    bench: Bench, *, status: str, build: str = "gpu-box-v1.2.0", name: str = SERVER, **labels: str
+) -> int:
     """A temporary server that an earlier run has left."""
     ours = {"gpumesh-image-build": build, "gpumesh-image-content": bench.sha256[:40], **labels}
     body = {"name": name, "server_type": "cx23", "image": "debian-13", "labels": ours}
@@ -274,7 +276,9 @@ def left(bench: Bench, *, status: str, build: str = "gpu-box-v1.2.0", name: str 
 def test_a_finished_disk_is_taken_by_a_run_that_says_so(records: Bench) -> None:
     labels = {"gpumesh-image-step": "written", **replace(Holder.me(), begun="1").labels(4e9)}
     server = left(records, status="off", **labels)
-    taken = records.sandbox.fault(kind="error", service="hetzner", method="POST", path="/create_image$", status=422)
+    taken = records.sandbox.fault(
+        kind="error", service="hetzner", method="POST", path="/create_image$", status=422
+    )
     assert "whose disk is finished" in records.run()["msg"]
     assert records.sandbox.hits(taken) >= 1
     now = records.call("GET", f"/servers/{server}")["server"]["labels"]
@@ -295,13 +299,27 @@ def test_a_server_that_was_started_since_is_not_taken(records: Bench) -> None:
     assert records.rest == []
 
 
-def test_the_server_of_an_image_that_nobody_publishes_any_more_is_told(records: Bench) -> None:
+def warned(result: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> str:
+    """The warnings, which in this process ansible-core 2.19 and newer print themselves."""
+    return f"{result.get('warnings', '')} {capsys.readouterr().err}"
+
+
+def test_the_server_of_an_image_that_nobody_publishes_any_more_is_told(
+    records: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
     labelled(records, records.sha256)
-    left(records, status="off", build="other-v1.0.0", name="gpumesh-other", **Holder.me().labels(4e9))
-    assert not records.run().get("warnings")
+    left(
+        records,
+        status="off",
+        build="other-v1.0.0",
+        name="gpumesh-other",
+        **replace(Holder.me(), machine="a").labels(4e9),
+    )
+    assert "was left by a run" not in warned(records.run(check=True), capsys)
     left(records, status="off", build="gpu-box-v1.1.0", name="gpumesh-older")
-    [warning] = records.run(check=True)["warnings"]
-    assert warning.startswith("The temporary server gpumesh-older was left by a run that published gpu-box-v1.1.0")
+    warning = warned(records.run(check=True), capsys)
+    assert "server gpumesh-older was left by a run that published gpu-box-v1.1.0" in warning
+    assert "gpumesh-other" not in warning
 
 
 class Impatient(SystemClock):
@@ -319,6 +337,7 @@ class Impatient(SystemClock):
 
 
 def test_an_interrupted_run_leaves_no_server(records: Bench) -> None:
+    records.sandbox.set_operation_seconds(0.5)
     clock = Impatient(records)
     api = open_api(records.sandbox.hetzner_token, records.sandbox.hetzner, clock)
     wish = Wish(GoldenReference.parse("golden:gpu-box@1.2.0"), source=records.source)
@@ -442,7 +461,7 @@ MOMENTS = (
     ("POST", "/actions/enable_rescue$"),
     ("POST", "/actions/reset$"),
     ("POST", "/actions/poweroff$"),
-    ("PUT", r"/servers/\d+$"),
+    ("POST", "/actions/create_image$"),
     ("POST", "/actions/create_image$"),
     ("DELETE", r"/servers/\d+$"),
 )
@@ -461,6 +480,8 @@ def test_killed_at_any_moment_the_next_run_comes_through(bench: Bench) -> None:
         "    hetzner_image.main()\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT / ".ansible" / "collections")}
+    # The first request for a snapshot comes to nothing, so the next run has a finished disk and no snapshot.
+    bench.sandbox.fault(kind="hang", service="hetzner", method="POST", path="/actions/create_image$")
     killed, bought = [], {}
     for method, path in MOMENTS:
         before = bench.sandbox.requests(service="hetzner", method=method, path=path)
@@ -476,7 +497,7 @@ def test_killed_at_any_moment_the_next_run_comes_through(bench: Bench) -> None:
                     with contextlib.suppress(ProcessLookupError):
                         os.killpg(process.pid, signal.SIGKILL)
                     killed.append(path)
-                    bought[path] = bench.bought()
+                    bought.setdefault(path, bench.bought())
                     break
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.05)
@@ -490,4 +511,4 @@ def test_killed_at_any_moment_the_next_run_comes_through(bench: Bench) -> None:
     assert bench.sandbox.machines() == []
     # The finished disk of the run that was killed while it asked for the snapshot was not written a second time.
     assert bench.bought() == bought["/actions/create_image$"]
-    assert bench.sandbox.requests(service="hetzner", method="POST", path="/actions/create_image$") == 1
+    assert bench.sandbox.requests(service="hetzner", method="POST", path="/actions/create_image$") == 2

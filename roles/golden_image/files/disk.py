@@ -571,9 +571,9 @@ def pack(wanted: dict[str, Any]) -> dict[str, Any]:
     size = json.loads(run("read the image", "qemu-img", "info", "--output=json", str(image)))["virtual-size"]
     if wanted.get("gcp_tar") and size % GIB:
         raise DiskError(f"{image} has {size} bytes, and Google takes whole GiB")
-    part = out.with_name(f"{out.name}.part")
     with tempfile.TemporaryDirectory(dir=out.parent or ".", prefix=".pack-") as folder:
-        disk = Path(folder) / "disk.raw"
+        # Another run may be packing the same; whichever ends last, the file is whole.
+        disk, part = Path(folder) / "disk.raw", Path(folder) / f"{out.name}.part"
         run("unpack the image", "qemu-img", "convert", "-O", "raw", str(image), str(disk))
         if wanted.get("gcp_tar"):
             # https://cloud.google.com/compute/docs/import/import-existing-image: the format, the name, and sparse.

@@ -110,6 +110,9 @@ class _Work:
         """Look, compare, change."""
         wish = self._wish
         image = self._look() if check else self._settled()
+        if image is not None and image.get("status") == "DELETING":
+            # A run would wait until it is gone.
+            image = None
         content = self._content(image)
         stored = self._left(content)
         before = seen(image, stored)
@@ -119,12 +122,15 @@ class _Work:
         if wish.state != "absent" and before["state"] in ("absent", "failed"):
             # Before anything is touched: without a good archive nothing comes of it.
             self._read()
+        if wish.state == "absent" and stored is not None and after["object"] is None:
+            # Only the image tells the name of its archive, which would be billed for ever.
+            self._storage.delete(stored)
         if before["state"] == "failed" or (image is not None and wish.state == "absent"):
             self._end(self._delete())
             image = None
         if wish.state != "absent":
             image = self._present(image, before, after, content, stored)
-        if after["object"] is None:
+        if wish.state != "absent" and after["object"] is None:
             left = self._left(content)
             if left is not None:
                 self._storage.delete(left)

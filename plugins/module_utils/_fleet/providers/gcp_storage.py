@@ -20,6 +20,7 @@ import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -84,13 +85,22 @@ class Note:
     def read(self, target: Mapping[str, str]) -> str | None:
         """The session of an earlier run that was bringing the same content to the same place."""
         try:
-            noted = json.loads(self._path.read_text("utf-8"))
+            noted = json.loads(self._own() or "null")
         except (OSError, ValueError):
             return None
         if not isinstance(noted, dict) or noted.get("target") != dict(target):
             return None
         session = noted.get("session")
         return session if isinstance(session, str) and session.startswith(("https://", "http://")) else None
+
+    def _own(self) -> str | None:
+        """What is noted; None where somebody else may have written it, who would be sent the archive."""
+        handle = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, encoding="utf-8") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+                return None
+            return file.read()
 
     def write(self, target: Mapping[str, str], session: str) -> None:
         """Remember a session. Where nothing can be written, the next run begins again, and that is all."""
@@ -186,6 +196,11 @@ class Storage:
         target = {"bucket": bucket, "object": name, "md5": archive.md5, "generation": generation}
         work = _Upload(self, archive, bucket, name, Note(archive), target, dict(metadata), progress)
         stored = work.run()
+        if (stored.bucket, stored.name) != (bucket, name):
+            raise errors.OperationFailed(
+                f"what was sent for gs://{bucket}/{name} has arrived as gs://{stored.bucket}/{stored.name}",
+                hint="Check storage_endpoint, and run the same task again",
+            )
         if not stored.holds(archive):
             self.delete(stored)
             raise errors.OperationFailed(

@@ -22,6 +22,8 @@ BY_LABEL = "gpumesh-image-by"
 UNTIL_LABEL = "gpumesh-image-until"
 """The label that says how long it may take at most, in seconds since 1970."""
 
+_PROC = Path("/proc")
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -49,7 +51,7 @@ class Holder:
             return None
         if (machine, pid, begun) == (self.machine, str(self.pid), self.begun):
             return None
-        if machine == self.machine and _begun(int(pid)) != begun:
+        if machine == self.machine and not _lives(int(pid), begun):
             return None  # It is dead; what has its number now is another.
         return datetime.fromtimestamp(int(until), UTC).strftime("%Y-%m-%d %H:%M UTC")
 
@@ -57,17 +59,31 @@ class Holder:
 def _machine() -> str:
     """This machine since its last start, as far as its processes see each other."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        space = str(Path("/proc/self/ns/pid").readlink())
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        space = str((_PROC / "self/ns/pid").readlink())
     except OSError:
         boot, space = "", ""
     return hashlib.sha256(f"{os.uname().nodename} {boot} {space}".encode()).hexdigest()[:12]
 
 
+def _lives(pid: int, begun: str) -> bool:
+    """Whether the process that began then still lives; where that cannot be seen, whether there is one of that number."""
+    if (_PROC / str(pid) / "stat").exists():
+        return _begun(pid) == begun
+    # There is no /proc, as on macOS, or it shows only one's own processes.
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def _begun(pid: int) -> str | None:
     """When a process began, in ticks since the machine started; None if there is none."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     fields = text.rpartition(")")[2].split()

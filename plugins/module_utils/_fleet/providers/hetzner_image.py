@@ -37,6 +37,7 @@ class Outcome:
         image: the snapshot as it is now; None where there is none.
         costs: of the temporary server and of the snapshot.
         server: name of the temporary server, where it was kept.
+        notes: what the user should know, one sentence each.
     """
 
     before: Json
@@ -44,6 +45,7 @@ class Outcome:
     image: Json | None
     costs: Json
     server: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -116,6 +118,7 @@ class _Image:
             to_image(snapshot) if snapshot else None,
             self._costs(snapshot),
             wish.server_name if after["temporary"] else None,
+            self._workshop.forgotten(),
         )
 
     def _seen(self, snapshot: Json | None, server: Json | None, keys: list[Json]) -> Json:
@@ -124,7 +127,7 @@ class _Image:
         if snapshot is None:
             return {"state": "absent", "temporary": temporary}
         # One that is being made was begun after its disk was read back, so it will be whole, and need only be waited for.
-        state = "present" if snapshot["status"] == "available" else "being made"
+        state = {"available": "present", "unavailable": "failed"}.get(snapshot["status"], "being made")
         return {"state": state, "labels": dict(snapshot["labels"]), "temporary": temporary}
 
     def _predict(self, snapshot: Json | None, before: Json) -> Json:
@@ -174,6 +177,8 @@ class _Image:
         if snapshot["labels"] != wanted:
             snapshot = self._workshop.relabel(snapshot, wanted)
         server, keys = self._workshop.leftovers()
+        if server and wish.keep_server:
+            self._workshop.used(server)
         self._workshop.clear(None if wish.keep_server else server, keys)
         return snapshot
 

@@ -37,11 +37,12 @@ BUILD_LABEL = "gpumesh-image-build"
 """The label of what is only there while an image is being published, with the image's name and version."""
 
 STEP_LABEL = "gpumesh-image-step"
-"""The label of the server: ``written`` once the whole image is on its disk and was read back."""
+"""The label of the server: ``written`` once it is off with the whole image on its disk, which was read back."""
 
 _SYSTEM = "debian-13"
 _USER = "gpumesh"
 _PAUSE = 2.0
+_DELETE_IT = "Delete that snapshot in the Hetzner console, then run the same task again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +139,45 @@ class Workshop:
         self._check_type(source)
         self.begun = self._clock.now()
         if server and self._is_written(server, content):
+            labels = {**server["labels"], **self._claim()}
+            server = self._api.set_labels(str(server["id"]), labels, self._wish.server_name)
             return self._take(server, content)
         self.clear(server, keys)
         try:
             made = self._write(content, source)
-        except errors.FleetError:
+        except BaseException as error:
             # What cannot go on costs money for nothing; the next run would begin with a new one anyway.
-            if not self._wish.keep_server:
-                self._tidy()
+            if not self._wish.keep_server and not self._tidy() and isinstance(error, errors.FleetError):
+                error.hint = (
+                    f"{error.hint or 'Run the same task again'}; the temporary server {self._wish.server_name} could not be "
+                    "deleted and may still cost, so delete it in the Hetzner console or with state: absent if you give up"
+                )
             raise
         return self._take(made, content)
+
+    def _claim(self) -> dict[str, str]:
+        """Labels that keep other runs off the server for as long as this one may take."""
+        wish = self._wish
+        return self._holder.labels(
+            self._clock.utc().timestamp() + 12 * wish.timeout + 2 * wish.transfer_timeout
+        )
+
+    def used(self, server: Json) -> None:
+        """Note that the disk of a server that is kept may be changed from now on, so that no run takes it for the image."""
+        labels = {key: value for key, value in server["labels"].items() if key != STEP_LABEL}
+        if labels != server["labels"]:
+            self._api.set_labels(str(server["id"]), labels, self._wish.server_name)
+
+    def forgotten(self) -> tuple[str, ...]:
+        """What to say of temporary servers for other images that nobody is at any more, one sentence each."""
+        now, ours = self._clock.utc(), self._wish.build
+        return tuple(
+            f"The temporary server {server['name']} was left by a run that published {build}, and costs until it is deleted: "
+            "publish that version again, or delete the server in the Hetzner console"
+            for server in self._api.servers(BUILD_LABEL)
+            if (build := server["labels"].get(BUILD_LABEL, "")) != ours
+            and not self._holder.keeps_us_off(server["labels"], now)
+        )
 
     def _check_type(self, source: RawSource) -> None:
         """Whether the image fits on a server of that type, before one is bought."""
@@ -166,8 +196,9 @@ class Workshop:
 
     def _is_written(self, server: Json, content: str) -> bool:
         self.hands_off(server)
-        labels = server["labels"]
-        return (labels.get(STEP_LABEL), labels.get(CONTENT_LABEL)) == ("written", content)
+        # One that runs was started since, and has changed its disk.
+        labels, off = server["labels"], server["status"] == "off"
+        return off and (labels.get(STEP_LABEL), labels.get(CONTENT_LABEL)) == ("written", content)
 
     def hands_off(self, server: Json) -> None:
         """Leave the server to another run that is at it.
@@ -187,8 +218,7 @@ class Workshop:
         planted, us = new_host_key(), rescue.new_identity(self._folder)
         [key] = self._api.ssh_keys([us.public], {BUILD_LABEL: wish.build})
         boot = FirstBoot(_USER, (us.public,), planted)
-        ends = self._clock.utc().timestamp() + 4 * wish.timeout + 2 * wish.transfer_timeout
-        labels = {BUILD_LABEL: wish.build, CONTENT_LABEL: content, **self._holder.labels(ends)}
+        labels = {BUILD_LABEL: wish.build, CONTENT_LABEL: content, **self._claim()}
         body = {
             "name": name,
             "server_type": wish.server_type,
@@ -213,6 +243,9 @@ class Workshop:
         there.wait(self._clock, "reaching the rescue system", ["true"], wish.timeout)
         programs = rescue.prove(there, name, planted.public, self._folder)
         rescue.write(there, name, source, programs, wish.transfer_timeout)
+        # Its next start would be from that disk, and change it.
+        self._wait([self._api.act(number, "poweroff", name)], "switching the temporary server off")
+        self._reaches(number, "off")
         return self._api.set_labels(number, {**labels, STEP_LABEL: "written"}, name)
 
     def _create(self, body: Json) -> Json:
@@ -238,17 +271,15 @@ class Workshop:
         try:
             return self._taken(server, content)
         except errors.FleetError as error:
+            first = _DELETE_IT if error.hint == _DELETE_IT else "Run the same task again"
             error.hint = (
-                f"Run the same task again, which goes on with the server {server['name']} whose disk is finished, or with "
+                f"{first}, which goes on with the server {server['name']} whose disk is finished, or with "
                 "state: absent to delete it; it costs until then"
             )
             raise
 
     def _taken(self, server: Json, content: str) -> Json:
         wish, number, name = self._wish, str(server["id"]), self._wish.server_name
-        if server["status"] != "off":
-            self._wait([self._api.act(number, "poweroff", name)], "switching the temporary server off")
-            self._reaches(number, "off")
         # Another try of ours may have begun it and got no answer.
         snapshot = self.snapshot()
         if snapshot is None:
@@ -289,8 +320,13 @@ class Workshop:
             answer = self._api.call("GET", f"/images/{number}", "reading the snapshot")
             with self._api.reported("reading the snapshot"):
                 image: Json = dict(answer["image"])
-                if image["status"] == "available":
-                    return image
+                status = image["status"]
+            if status == "available":
+                return image
+            if status == "unavailable":
+                raise errors.OperationFailed(
+                    f"the snapshot {number} of {self._wish.reference} has failed at Hetzner", hint=_DELETE_IT
+                )
             if self._clock.now() >= end:
                 raise errors.WaitTimeout(
                     f"the snapshot of {self._wish.reference} was not finished after {self._wish.timeout:.0f} s",
@@ -324,12 +360,13 @@ class Workshop:
         for key in keys:
             self._api.delete_ssh_key(key["id"])
 
-    def _tidy(self) -> None:
-        """Remove temporary things after a failure, which is the one to be told."""
+    def _tidy(self) -> bool:
+        """Remove temporary things after a failure, which is the one to be told; whether they are gone."""
         try:
             self.clear(*self.leftovers())
-        except errors.ProviderError:
-            return
+        except errors.FleetError:
+            return False
+        return True
 
     def labels(self, content: str) -> dict[str, str]:
         """Our own labels of the snapshot."""

@@ -289,13 +289,16 @@ def prove(remote: Remote, machine: str, planted: str, folder: Path) -> tuple[str
         "-s",
         str(proof),
     ]
-    done = subprocess.run(  # noqa: S603
-        ["ssh-keygen", *asked],  # noqa: S607
-        input=rescue_script.STATEMENT.format(nonce=nonce, fingerprint=seen).encode(),
-        capture_output=True,
-        check=False,
-        timeout=_ONE_TRY,
-    )
+    try:
+        done = subprocess.run(  # noqa: S603
+            ["ssh-keygen", *asked],  # noqa: S607
+            input=rescue_script.STATEMENT.format(nonce=nonce, fingerprint=seen).encode(),
+            capture_output=True,
+            check=False,
+            timeout=_ONE_TRY,
+        )
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        raise _no_client(machine, "ssh-keygen") from exc
     if done.returncode:
         raise errors.Conflict(
             "who answers as its rescue system cannot sign with the host key that lies on the server's disk, so it is not "

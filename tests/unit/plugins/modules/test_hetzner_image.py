@@ -75,7 +75,9 @@ def test_a_snapshot_that_has_failed_is_not_waited_for() -> None:
 
     with Server(respond).running() as server:
         failed = run(endpoint=f"{server.url}/v1", wait_timeout=0)
-    assert "the snapshot 7 of golden:gpu-box@1.2.0 has failed at Hetzner. Delete that snapshot" in failed["msg"]
+    assert (
+        "the snapshot 7 of golden:gpu-box@1.2.0 has failed at Hetzner. Delete that snapshot" in failed["msg"]
+    )
 
 
 def test_a_missing_ssh_keygen_is_told_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -254,9 +254,11 @@ def test_ids_follow_from_the_fingerprint_and_nothing_else(disk):
 
 def test_two_conversions_at_once_have_a_file_each(disk, tmp_path, monkeypatch):
     tool = tmp_path / "qemu-img"
-    tool.write_text('#!/bin/sh\nif [ "$1" = info ]; then echo \'{"virtual-size": 4}\'; else for out; do :; done; printf disk >"$out"; fi\n')
+    tool.write_text(
+        '#!/bin/sh\nif [ "$1" = info ]; then echo \'{"virtual-size": 4}\'; else for out; do :; done; printf disk >"$out"; fi\n'
+    )
     tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     other = tmp_path / "disk.bin.part"
     other.write_text("of another run")
     assert disk.pack({"image": "disk.qcow2", "raw": str(tmp_path / "disk.bin")})["size_bytes"] == 4
