@@ -48,6 +48,11 @@ class Run:
         return sum(map(int, re.findall(r"changed=(\d+)", self.text)))
 
     @property
+    def tasks(self) -> list[str]:
+        """The names of its tasks, in the order in which they began."""
+        return re.findall(r"^TASK \[(.+?)\] ", self.text, re.MULTILINE)
+
+    @property
     def built(self) -> list[str]:
         """The layers that were built."""
         return re.findall(r"^TASK \[.*layer \| Keep it\]", self.text, re.MULTILINE)
