@@ -19,7 +19,7 @@ import json
 import logging
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -27,13 +27,11 @@ from starlette.routing import BaseRoute, Route
 
 from .backends.base import BackendError
 from .backends.container import DEFAULT_IMAGE, ContainerBackend, docker
+from .world import World
 from .zerotier_one.build import VERSION
 from .zerotier_one.identity import valid_node
-from .zerotier_one.node import TICK_SECONDS
+from .zerotier_one.node import TICK_SECONDS, Place
 from .zerotier_one.values import Json
-
-if TYPE_CHECKING:
-    from .zerotier_root import Root
 
 PATH = "/zerotier/simulation/operator"
 _REFRESH_SECONDS = 60
@@ -55,6 +53,23 @@ done
 """
 _LEFT_FILE = "zerotier-operator.json"
 log = logging.getLogger("sandbox")
+
+
+class Root(Protocol):
+    """What the root (:mod:`.zerotier_root`) does for the node that it speaks for."""
+
+    world: World
+    operator: Operator | None
+
+    @property
+    def place(self) -> Place: ...
+    def place_of(self, node: str) -> Place | None: ...
+    def is_authorised(self, network: str, node: str) -> bool: ...
+    def configuration(self, network: str, node: str, place: str, version: str, public: str) -> Json: ...
+    def greeting(self, kind: str, node: str) -> Json: ...
+    def send(self, place: Place, message: Json) -> None: ...
+    async def declare(self, node: str, network: str) -> Json: ...
+    async def dismiss(self) -> None: ...
 
 
 class Operator:

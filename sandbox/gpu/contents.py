@@ -6,15 +6,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..debian import File, Link
 from . import scripts
+from .driver_version import Driver
 from .sources.elf import shared_library
 from .sources.make import MODULES, PROBLEMS
-
-if TYPE_CHECKING:
-    from .drivers import Driver
 
 Held = tuple[list[File | Link], dict[str, str]]
 """Files, and the maintainer scripts that they need."""

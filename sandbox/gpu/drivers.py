@@ -13,45 +13,9 @@ from dataclasses import dataclass, replace
 
 from ..debian import Package
 from . import contents, scripts
+from .driver_version import Driver
 
 _NOTE = "A stand-in of the gpumesh.fleet sandbox for the vendor's package of this name. It drives no GPU."
-
-
-@dataclass(frozen=True, slots=True)
-class Driver:
-    """One driver version in one repository.
-
-    Attributes:
-        version: the driver's, ``580.178.04``.
-        revision: what the repository adds to it: ``-1ubuntu1``.
-        kind: of its packages, a key of :data:`KINDS`.
-        server: whether the names say so, as in Ubuntu's archive.
-    """
-
-    version: str
-    revision: str
-    kind: str
-    server: bool = False
-
-    @property
-    def branch(self) -> str:
-        return self.version.split(".")[0]
-
-    @property
-    def module(self) -> str:
-        """What dkms knows its sources as."""
-        return "nvidia-srv" if self.server else "nvidia"
-
-    def words(self, flavour: str) -> dict[str, str]:
-        """For the templates."""
-        return {
-            "b": f"{self.branch}-server" if self.server else self.branch,
-            "branch": self.branch,
-            "v": self.version,
-            "d": f"{self.version}{self.revision}",
-            "f": "-open" if flavour == "open" else "",
-            "o": "open-" if flavour == "open" else "",
-        }
 
 
 @dataclass(frozen=True, slots=True)

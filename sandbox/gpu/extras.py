@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ..debian import File, Link, Package
 from . import scripts
-from .drivers import Driver
+from .driver_version import Driver
 from .kernels import Kernel
 from .sources.elf import kernel_module, shared_library
 from .sources.make import MODULES, information

@@ -22,7 +22,8 @@ from types import MappingProxyType
 from ..debian import Archive, Package, write, write_key
 from ..openpgp import SigningKey
 from . import extras, kernels, wheels
-from .drivers import Driver, packages, pins
+from .driver_version import Driver
+from .drivers import packages, pins
 
 KEY_OWNER = "GPU repositories of the sandbox (SIMULATED) <nobody@example.com>"
 NVIDIA_ORIGIN = "NVIDIA of the sandbox (SIMULATED)"
