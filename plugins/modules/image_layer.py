@@ -27,8 +27,8 @@ options:
   state:
     description:
       - V(present) keeps a layer.
-      - V(pruned) removes layers older than O(days) on which no younger one stands, and what builds left that are no more. What
-        a container still uses stays.
+      - V(pruned) removes layers older than O(days) on which no younger one stands, images of tools of an earlier month, and what
+        builds left that are no more. What a container still uses stays.
     type: str
     choices: [present, pruned]
     default: present
@@ -191,6 +191,7 @@ else:
 
 BUILD = "gpumesh.image.build"
 STORE = "gpumesh.image.store"
+TOOLS = "gpumesh.image.tools"
 
 
 @contextmanager
@@ -255,12 +256,13 @@ def prune(engine: Engine, params: dict[str, Any], check: bool) -> dict[str, Any]
     old = pruning.outlived(
         engine.images(f"{layers.LABEL}.key"), now - timedelta(days=params["days"]), sorted(kept)
     )
+    tools = pruning.past_tools(engine.images(TOOLS), now)
     removed = []
     for container in containers:
         if not check:
             engine.remove_container(container.id)
         removed.append(container.name)
-    for image in (*images, *old):
+    for image in (*images, *old, *tools):
         names = image.names or (image.id,)
         removed += [name for name in names if check or engine.remove_image(name)]
     return {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which layers have outlived their use, and what dead builds left in the container engine. Pure.
+"""Which layers and images of tools have outlived their use, and what dead builds left in the container engine. Pure.
 
 This file is private to the gpumesh.fleet collection.
 """
@@ -7,13 +7,16 @@ This file is private to the gpumesh.fleet collection.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from .engine import Container, Image
 from .layers import LABEL
 
 Thing = TypeVar("Thing", Image, Container)
+
+TOOLS_LIFETIME = timedelta(days=31)
+"""The month is in the key of an image of tools, so no build asks for one that is older."""
 
 
 def left_over(
@@ -56,3 +59,13 @@ def outlived(images: Sequence[Image], before: datetime, keep: Collection[str] = 
             key = parents.get(key, "")
     old = [one for one in images if one.labels.get(f"{LABEL}.key", "") not in kept]
     return sorted(old, key=lambda one: one.created, reverse=True)
+
+
+def past_tools(images: Iterable[Image], now: datetime) -> list[Image]:
+    """Images of tools that no build will ask for again.
+
+    Args:
+        images: of all tools.
+        now: the time.
+    """
+    return [one for one in images if one.created < now - TOOLS_LIFETIME]

@@ -178,6 +178,13 @@ def test_what_a_build_stands_on_stays_however_old_it_is(engine: LittleEngine) ->
     assert prune(engine, keep=["base"])["removed"] == ["gpumesh/golden:other"]
 
 
+def test_tools_of_an_earlier_month_are_removed(engine: LittleEngine) -> None:
+    for month, days in (("this", 30), ("earlier", 32)):
+        engine.add_image(f"gpumesh/image-tools:{month}", {"gpumesh.image.tools": month}, ago(days=days))
+    assert prune(engine, days=1)["removed"] == ["gpumesh/image-tools:earlier"]
+    assert engine.image_names() == ["gpumesh/image-tools:this"]
+
+
 def test_builds_for_another_store_are_left_alone(engine: LittleEngine, tmp_path: Path) -> None:
     for name, store in (("ours", "here"), ("theirs", "there")):
         labels = {"gpumesh.image.build": name, "gpumesh.image.store": str(tmp_path / store)}
