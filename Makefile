@@ -18,7 +18,7 @@ demo-down: ## delete that fleet through the clouds' APIs and leave nothing behin
 	@tools/demo down
 
 test: ## run every test and linter
-	@tools/test lint unit integration image molecule chain
+	@tools/test lint unit image integration molecule chain
 
 test-quick: ## run the unit tests and the linters
 	@tools/test lint unit
