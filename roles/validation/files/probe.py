@@ -26,6 +26,7 @@ def main() -> None:
                 "current": os.readlink(current).rpartition("/")[2] if current.is_symlink() else "",
                 "versions": versions(),
                 "driver": layer("nvidia_driver").get("driver") or {},
+                "judged": bool(layer("validation").get("verdict")),
                 "installed": Path("/usr/local/bin/gpu-acceptance").exists() and current.exists(),
                 "machine_id": Path("/etc/machine-id").read_text(encoding="ascii"),
             }

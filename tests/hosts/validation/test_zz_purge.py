@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from tests.hosts.conftest import Machine
@@ -14,6 +17,12 @@ HOME = "/opt/gpumesh/acceptance"
 
 def current(machine: Machine) -> str:
     return machine.ssh(f"readlink {HOME}/current").stdout.strip().removeprefix("versions/")
+
+
+def facts(machine: Machine) -> dict[str, Any]:
+    return dict(
+        json.loads(machine.ssh("cat /etc/ansible/facts.d/gpumesh.fact").stdout)["layers"]["validation"]
+    )
 
 
 def test_without_an_earlier_version_there_is_no_way_back(machine: Machine) -> None:
@@ -49,6 +58,13 @@ def test_to_the_earlier_version_and_by_the_role_to_its_own(machine: Machine) -> 
     assert current(machine) == own
 
 
+def test_a_run_that_measures_nothing_leaves_the_verdict_that_is_there(machine: Machine) -> None:
+    before = facts(machine)
+    assert before["verdict"]
+    assert machine.play(validation_deferred=True).returncode == 0
+    assert facts(machine) == before
+
+
 def test_it_goes_without_a_trace_but_what_was_measured(machine: Machine) -> None:
     played = machine.play(validation_state="absent")
     assert played.returncode == 0, played.said
@@ -63,3 +79,11 @@ def test_it_goes_without_a_trace_but_what_was_measured(machine: Machine) -> None
     played = machine.play(validation_state="absent", validation_purge_runs=True)
     assert played.returncode == 0, played.said
     assert "changed=0" in played.said
+
+
+def test_prepared_for_a_later_boot_it_leaves_word_that_nothing_was_measured(machine: Machine) -> None:
+    played = machine.play(validation_deferred=True)
+    assert played.returncode == 0, played.said
+    assert (facts(machine)["verdict"], facts(machine)["coverage"]) == (None, "no check has run yet")
+    again = machine.play(validation_deferred=True)
+    assert "changed=0" in again.said
