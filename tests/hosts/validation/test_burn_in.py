@@ -20,6 +20,7 @@ RUNS = "/var/lib/gpumesh/acceptance/runs"
 UNIT = "gpumesh-burn-in@{}.service"
 # Long enough to be killed and stopped in its midst where the machine is slow: restarts and logins take seconds each.
 LONG = 75
+SHOWN = "1 min 15 s"
 
 
 def root(machine: Machine, command: str) -> str:
@@ -88,9 +89,9 @@ def test_another_start_follows_it_collects_it_and_shows_the_gaps(machine: Machin
     played = machine.play(playbook="burn_in.yml", burn_in_for=f"{LONG}s")
     assert played.returncode == 0, played.said
     # It looks once a second, so it may burn a little longer than asked.
-    burned = re.search(rf"machine UNKNOWN (\d+) s {LONG} s 3 CPU:", played.said)
+    burned = re.search(rf"machine UNKNOWN 1 min (\d+) s {SHOWN} 3 CPU:", played.said)
     assert burned, played.said
-    assert LONG <= int(burned[1]) < LONG + 10
+    assert 15 <= int(burned[1]) < 25
     folder = machine.folder / "burn-in/machine" / run
     document = json.loads((folder / "run.json").read_text())
     assert document["state"] == "complete"
@@ -112,7 +113,7 @@ def test_another_start_follows_it_collects_it_and_shows_the_gaps(machine: Machin
 def test_status_shows_what_came_of_it(machine: Machine, run: str) -> None:
     played = machine.play(playbook="burn_in.yml", burn_in_action="status")
     assert played.returncode == 0, played.said
-    assert f"of {LONG} s burned (100.0%)" in played.said
+    assert f"of {SHOWN} burned (100.0%)" in played.said
     assert "changed=0" in played.said
 
 
