@@ -18,6 +18,7 @@ import pytest
 pytestmark = [pytest.mark.integration, pytest.mark.docker]
 
 ROOT = Path(__file__).parents[2]
+PROGRAM = ROOT / "roles" / "golden_image" / "files" / "disk"
 EPOCH = 1_764_000_000
 MIB = 1 << 20
 FINGERPRINT = "f00d"
@@ -74,23 +75,23 @@ class Workshop:
         self.tools = tools
         self.folder = folder
 
-    def run(self, *command: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    def run(self, *command: str) -> subprocess.CompletedProcess[bytes]:
         """Run a program of the tools."""
         return subprocess.run(
             [
                 "docker",
                 "run",
                 "--rm",
-                "--interactive",
                 "--network=none",
                 "--read-only",
                 "--tmpfs=/tmp",
+                f"--volume={PROGRAM}:/program/disk:ro",
                 f"--volume={self.folder}:/work",
                 "--workdir=/work",
                 self.tools,
                 *command,
             ],
-            input=stdin,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
         )
@@ -103,8 +104,7 @@ class Workshop:
 
     def disk(self, **wanted: object) -> subprocess.CompletedProcess[bytes]:
         """Run the role's program."""
-        program = (ROOT / "roles" / "golden_image" / "files" / "disk.py").read_bytes()
-        return self.run("python3", "-", json.dumps(wanted), stdin=program)
+        return self.run("python3", "/program/disk", json.dumps(wanted))
 
     def made(self, **changes: object) -> dict:
         """Make a disk, which has to succeed."""

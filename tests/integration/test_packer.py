@@ -12,6 +12,8 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +131,7 @@ def test_a_seed_is_not_overwritten(seed: Path) -> None:
 
 
 def test_the_seal_is_given_what_the_role_gives_it() -> None:
-    """seal.py is one program with two callers."""
+    """What seals is one program with two callers."""
     plays = yaml.safe_load((PACKER / "seal.yml").read_text())
     here = next(
         task["vars"]["__seal_wanted"] for task in plays[0]["tasks"] if "__seal_wanted" in task.get("vars", {})
@@ -143,3 +145,22 @@ def test_the_seal_is_given_what_the_role_gives_it() -> None:
 
     assert set(here) - {"archive"} == set(there)
     assert here["archive"] is False
+
+
+def test_what_seals_arrives_in_memory_and_whole(tmp_path: Path) -> None:
+    """It is packed into one file, of which nothing is left when the machine is off."""
+    play = yaml.safe_load((PACKER / "seal.yml").read_text())[0]
+    task = next(task for task in play["tasks"] if "__seal_wanted" in task.get("vars", {}))
+    arrives, _then, starts = task["ansible.builtin.command"]["argv"][2].partition("; ")
+    program = Path(
+        re.sub(r".*}}", str(PACKER.parent / "roles" / "golden_image"), play["vars"]["__seal_zipped"][1])
+    )
+
+    sent = subprocess.run([sys.executable, str(program), "seal"], capture_output=True, check=True).stdout
+    # It is not started: that would seal the machine that the tests run on.
+    subprocess.run(["sh", "-ec", arrives.replace("/run/", f"{tmp_path}/")], input=sent, check=True)
+
+    assert starts == 'exec /usr/bin/python3 -B /run/gpumesh-seal.pyz "$1"'
+    with zipfile.ZipFile(tmp_path / "gpumesh-seal.pyz") as packed:
+        assert packed.testzip() is None
+        assert {"__main__.py", "seal/main.py", "seal/clean.py"} <= set(packed.namelist())

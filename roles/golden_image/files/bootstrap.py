@@ -14,13 +14,14 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import look
 
 SHOWN_LINES = 15
 
@@ -31,24 +32,19 @@ class BootstrapError(Exception):
 
 def engine(wanted: dict[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
     """Ask the container engine."""
-    try:
-        return subprocess.run(
-            [wanted["engine"], *arguments],
-            check=False,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
-    except FileNotFoundError:
-        raise BootstrapError(
-            f"There is no command '{wanted['engine']}' on the control machine. "
-            "Install a container engine (sudo apt-get install docker.io), or name yours in golden_image_engine"
-        ) from None
+    return subprocess.run(
+        [wanted["engine"], *arguments], check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
 
 
 def check_engine(wanted: dict[str, Any]) -> None:
     """Refuse to start without a container engine."""
-    if engine(wanted, "version", "--format", "{{.Server.Version}}").returncode != 0:
+    if look.programs([wanted["engine"]]):
+        raise BootstrapError(
+            f"There is no command '{wanted['engine']}' on the control machine. "
+            "Install a container engine (sudo apt-get install docker.io), or name yours in golden_image_engine"
+        )
+    if look.engine(wanted["engine"]):
         raise BootstrapError(
             f"No container engine answers '{wanted['engine']} version'. "
             "Start it (sudo systemctl start docker), or let this account use it"
@@ -57,8 +53,8 @@ def check_engine(wanted: dict[str, Any]) -> None:
 
 def check_programs(wanted: dict[str, Any]) -> None:
     """Refuse to bootstrap where something is missing on the control machine."""
-    missing = [] if shutil.which("mmdebstrap") else ["mmdebstrap", "uidmap"]
-    missing += [key["package"] for key in wanted["keyrings"] if not Path(key["path"]).exists()]
+    missing = ["mmdebstrap", "uidmap"] if look.programs(["mmdebstrap"]) else []
+    missing += look.keyrings({key["path"]: key["package"] for key in wanted["keyrings"]}).values()
     if missing:
         raise BootstrapError(
             f"The control machine lacks {' and '.join(missing)}, which bootstrap images. "

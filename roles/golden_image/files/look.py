@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Look at what a build needs on the control machine, and print what is not there as JSON.
+"""Look at what a build needs on the control machine, and print what is not there as JSON. bootstrap.py looks by it, too.
 
-usage: python3 - '{"programs": ["docker", ...], "engine": "docker", "files": {"golden_image_signing_key": "..."},
-                   "keyrings": {"/usr/share/keyrings/...": "debian-archive-keyring"}, "passphrase": ""}'
+usage: python3 look.py '{"programs": ["docker", ...], "engine": "docker", "files": {"golden_image_signing_key": "..."},
+                         "keyrings": {"/usr/share/keyrings/...": "debian-archive-keyring"}, "passphrase": ""}'
 """
 
 from __future__ import annotations
@@ -13,16 +13,32 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 
+def programs(names: Iterable[str]) -> list[str]:
+    """Those that are not in the PATH."""
+    return [name for name in names if shutil.which(name) is None]
+
+
+def keyrings(packages: dict[str, str]) -> dict[str, str]:
+    """Those that are not there, each with the package that has it."""
+    return {path: package for path, package in packages.items() if not Path(path).is_file()}
+
+
 def engine(client: str) -> str:
-    """Why the engine does not answer; empty where it does."""
-    if shutil.which(client) is None:
+    """Why the engine does not answer; empty where it does, and where there is none."""
+    if programs([client]):
         return ""
     try:
         asked = subprocess.run(
-            [client, "info", "--format", "{{.ID}}"], check=False, capture_output=True, text=True, timeout=30
+            [client, "version", "--format", "{{.Server.Version}}"],
+            check=False,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=30,
         )
     except subprocess.TimeoutExpired:
         return "no answer in 30 s"
@@ -45,16 +61,14 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "programs": [program for program in wanted["programs"] if shutil.which(program) is None],
+                "programs": programs(wanted["programs"]),
                 "engine": engine(wanted["engine"]),
                 "missing": [
                     name
                     for name, path in wanted["files"].items()
                     if path and not Path(path).expanduser().is_file()
                 ],
-                "keyrings": {
-                    path: package for path, package in wanted["keyrings"].items() if not Path(path).is_file()
-                },
+                "keyrings": keyrings(wanted["keyrings"]),
                 "passphrase": bool(wanted["passphrase"]) and private(wanted["passphrase"]),
             }
         )

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Encrypt the root file system of an image that disk.py has laid out, and pack the image.
+"""Encrypt the root file system of an image that the program disk has laid out, and pack the image.
 
 Only a kernel with the device mapper can write LUKS volumes, and a container on any machine may have none. So a virtual machine
 does it, with the image's own kernel, initramfs and cryptsetup: luks/init is its only program. The passphrase reaches it as a disk,
 which is a file in memory, and stands on no command line. Only blocks in use are copied, so that the image stays as small as it can
 be; encrypted, they do not compress.
 
-usage: python3 - '{"tools": "gpumesh/image-tools:0123", "work": "/images/.work/x-1", "passphrase_file": "~/passphrase", ...}' < luks.py
+usage: python3 luks.py '{"tools": "gpumesh/image-tools:0123", "work": "/images/.work/x-1", "passphrase_file": "~/passphrase", ...}'
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from boot.engine import BootError
+from boot.kvm import accelerator
 
 MIB = 1 << 20
 # What cryptsetup makes it by itself.
@@ -46,9 +49,6 @@ DISKS = {
     "back": "file=/work/back.img,cache=unsafe",
 }
 SHOWN_LINES = 15
-# What the program says where it has no disk at all.
-TRIAL_ANSWER = "failed: a disk is missing"
-TRIAL_S = 20
 GROUP_FREE = re.compile(r"^\s+Free blocks: (.*)$", re.MULTILINE)
 FIELD = re.compile(r"^(Block size|Block count):\s+(\d+)$", re.MULTILINE)
 
@@ -181,7 +181,7 @@ def initramfs(
     return image + bytes(-len(image) % 4) + ours
 
 
-def machine(accelerator: str, *disks: str) -> list[str]:
+def machine(speed: str, *disks: str) -> list[str]:
     """QEMU's command line, as seen from in the container of the tools."""
 
     devices: list[str] = []
@@ -189,8 +189,8 @@ def machine(accelerator: str, *disks: str) -> list[str]:
         devices += ["-drive", f"id={name},if=none,format=raw,{DISKS[name]}"]
         devices += ["-device", f"virtio-blk-pci,drive={name},serial={name}"]
     return [
-        *("qemu-system-x86_64", "-machine", f"q35,accel={accelerator}"),
-        *("-cpu", "host" if accelerator == "kvm" else "max", "-smp", "2", "-m", "1024"),
+        *("qemu-system-x86_64", "-machine", f"q35,accel={speed}"),
+        *("-cpu", "host" if speed == "kvm" else "max", "-smp", "2", "-m", "1024"),
         *("-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio", "-device", "virtio-rng-pci"),
         *("-kernel", "/work/vmlinuz", "-initrd", "/work/luks-initrd.img"),
         *("-append", "console=ttyS0 quiet panic=-1 rdinit=/gpumesh/init"),
@@ -283,18 +283,6 @@ class Tools:
         return done.stdout
 
 
-def use_kvm(tools: Tools) -> list[str]:
-    """The options of a container that may use KVM; none where there is none, or one that does not even start our program."""
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return []
-    options = ["--device=/dev/kvm", f"--group-add={os.stat('/dev/kvm').st_gid}"]
-    try:
-        console = tools.run(["timeout", f"{TRIAL_S}", *machine("kvm")], options)
-    except LuksError:
-        return []
-    return options if any(line == TRIAL_ANSWER for line in told(console)) else []
-
-
 def encrypt(wanted: dict[str, Any], passphrase: bytes) -> dict[str, Any]:
     """Encrypt, and pack."""
     tools, work = Tools(wanted), Path(wanted["work"])
@@ -315,15 +303,16 @@ def encrypt(wanted: dict[str, Any], passphrase: bytes) -> dict[str, Any]:
     back = work / "back.img"
     with back.open("wb") as file:
         file.truncate(root.stat().st_size)
-    kvm = use_kvm(tools)
+    speed, group = accelerator(tools.engine, tools.image)
+    device = [] if group is None else ["--device=/dev/kvm", f"--group-add={group}"]
     folder = key_folder()
     try:
         disk = folder / "disk"
         disk.touch(mode=0o600)
         disk.write_bytes(key_disk(passphrase))
         console = tools.run(
-            machine("kvm" if kvm else "tcg", *DISKS),
-            [f"--volume={folder}:/key:ro", *kvm],
+            machine(speed, *DISKS),
+            [f"--volume={folder}:/key:ro", *device],
             timeout=wanted.get("timeout", 3600),
         )
     finally:
@@ -349,7 +338,7 @@ def encrypt(wanted: dict[str, Any], passphrase: bytes) -> dict[str, Any]:
     return {
         **result,
         "file": {"sha256": summed, "size_bytes": made.stat().st_size},
-        "accelerator": "kvm" if kvm else "tcg",
+        "accelerator": speed,
         "copied_mib": sum(count for _start, count in extents),
     }
 
@@ -364,7 +353,7 @@ def main() -> None:
             print(json.dumps({"changed": False}))
             return
         result = encrypt(wanted, passphrase)
-    except LuksError as error:
+    except (LuksError, BootError) as error:
         sys.exit(str(error))
     print(json.dumps({"changed": True, **result, "seconds": round(time.monotonic() - start, 1)}))
 

@@ -4,7 +4,6 @@ container engine is a program that answers from a file; a real boot is the gate 
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -14,10 +13,17 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+
+from roles.golden_image.files.boot import kvm
+from roles.golden_image.files.boot.console import ESCAPES, LOST, keys_on
+from roles.golden_image.files.boot.engine import BootError
+from roles.golden_image.files.boot.login import banner, boot_all
+from roles.golden_image.files.boot.machine import image_format, stop
+from roles.golden_image.files.boot.order import Order, order_of
+from roles.golden_image.files.boot.seed import make_key, write_seed
 
 FILES = Path(__file__).parents[4] / "roles" / "golden_image" / "files"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK+mvTdxlhfZ7+qPe9mmAZDzH35Uova7GpG5UWlgicLD"
@@ -30,20 +36,6 @@ ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBG8= roo
 """
 
 needs_keygen = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not installed")
-
-
-def load() -> ModuleType:
-    """The program, not run."""
-    found = importlib.util.spec_from_file_location("golden_image_boot", FILES / "boot.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    sys.modules[module.__name__] = module
-    found.loader.exec_module(module)
-    return module
-
-
-boot = load()
 
 
 @pytest.fixture
@@ -62,6 +54,8 @@ if what == "run" and "--detach" in sys.argv:
         if f"--env=FIRMWARE={{firmware}}" in sys.argv:
             (here / f"gate/console-{{firmware}}.log").write_text((here / "console").read_text())
             (here / f"gate/qemu-{{firmware}}.log").write_text("qemu: no such machine")
+elif what == "run" and (here / "firmware").exists():
+    print((here / "firmware").read_text())
 elif what == "port":
     print("127.0.0.1:1")
 elif what == "inspect":
@@ -78,10 +72,10 @@ elif what == "ps":
     return program
 
 
-def order(engine: Path, **more: Any) -> Any:
+def order(engine: Path, **more: Any) -> Order:
     """An order for it."""
     folder = engine.parent
-    return boot.order_of(
+    return order_of(
         {
             "image": str(folder / "disk.qcow2"),
             "folder": str(folder / "gate"),
@@ -100,11 +94,11 @@ def asked(engine: Path) -> list[list[str]]:
 
 
 def test_host_keys_are_taken_from_the_console_only_when_all_are_there() -> None:
-    console = boot.ESCAPES.sub("", PRINTED)
-    assert boot.keys_on(console)[-1] == KEY
-    assert len(boot.keys_on(console)) == 2
-    assert boot.keys_on(console.partition("-----END")[0]) == []
-    assert boot.keys_on("") == []
+    console = ESCAPES.sub("", PRINTED)
+    assert keys_on(console)[-1] == KEY
+    assert len(keys_on(console)) == 2
+    assert keys_on(console.partition("-----END")[0]) == []
+    assert keys_on("") == []
 
 
 @pytest.mark.parametrize(
@@ -121,24 +115,24 @@ def test_host_keys_are_taken_from_the_console_only_when_all_are_there() -> None:
     ],
 )
 def test_a_console_that_nothing_more_comes_of_is_known(said: str, lost: bool) -> None:
-    assert bool(boot.LOST.search(said)) is lost
+    assert bool(LOST.search(said)) is lost
 
 
 @pytest.mark.parametrize(("start", "kind"), [(b"QFI\xfb\0\0\0\3", "qcow2"), (b"\xeb\x63\x90", "raw")])
 def test_the_format_is_that_of_the_file(tmp_path: Path, start: bytes, kind: str) -> None:
     (tmp_path / "disk").write_bytes(start)
-    assert boot.image_format(tmp_path / "disk") == kind
+    assert image_format(tmp_path / "disk") == kind
 
 
 def test_an_image_that_is_not_there_is_said_so(tmp_path: Path) -> None:
-    with pytest.raises(boot.BootError, match="cannot be read: No such file"):
-        boot.image_format(tmp_path / "disk")
+    with pytest.raises(BootError, match="cannot be read: No such file"):
+        image_format(tmp_path / "disk")
 
 
 @needs_keygen
 def test_the_seed_plants_a_host_key_and_is_its_owners_alone(tmp_path: Path) -> None:
-    public = boot.make_key(tmp_path / "host-key", "gate")
-    boot.write_seed(tmp_path / "seed", "bios", [KEY], tmp_path / "host-key")
+    public = make_key(tmp_path / "host-key", "gate")
+    write_seed(tmp_path / "seed", "bios", [KEY], tmp_path / "host-key")
     head, _newline, body = (tmp_path / "seed/user-data").read_text().partition("\n")
     user = json.loads(body)
     assert head == "#cloud-config"
@@ -153,20 +147,20 @@ def test_the_seed_plants_a_host_key_and_is_its_owners_alone(tmp_path: Path) -> N
 
 
 def test_a_machine_without_a_planted_key_makes_its_own(tmp_path: Path) -> None:
-    boot.write_seed(tmp_path / "seed", "uefi", [KEY], None)
+    write_seed(tmp_path / "seed", "uefi", [KEY], None)
     assert "ssh_keys" not in json.loads((tmp_path / "seed/user-data").read_text().partition("\n")[2])
 
 
 @needs_keygen
 def test_no_boot_has_the_key_of_another(tmp_path: Path) -> None:
-    assert boot.make_key(tmp_path / "key", "gate") != boot.make_key(tmp_path / "key", "gate")
+    assert make_key(tmp_path / "key", "gate") != make_key(tmp_path / "key", "gate")
 
 
 @needs_keygen
 def test_a_machine_that_panics_is_told_with_its_console_and_nothing_is_left_running(engine: Path) -> None:
     (engine.parent / "console").write_text("\x1b[0mGRUB\r\n[ 1.0] Kernel panic - not syncing: VFS\n")
-    with pytest.raises(boot.BootError) as told:
-        boot.boot_all(order(engine, firmware=["bios"]))
+    with pytest.raises(BootError) as told:
+        boot_all(order(engine, firmware=["bios"]))
     assert "booted by BIOS does not come up: Kernel panic" in str(told.value)
     assert str(told.value).endswith("GRUB\n[ 1.0] Kernel panic - not syncing: VFS")
     assert asked(engine)[-1] == ["rm", "--force", "--volumes", "c0ffee"]
@@ -178,8 +172,8 @@ def test_the_end_of_a_console_is_shown_not_all_of_it(engine: Path) -> None:
     (engine.parent / "console").write_text(
         "".join(f"line {number}\n" for number in range(100)) + "Kernel panic\n"
     )
-    with pytest.raises(boot.BootError) as told:
-        boot.boot_all(order(engine, firmware=["bios"]))
+    with pytest.raises(BootError) as told:
+        boot_all(order(engine, firmware=["bios"]))
     assert "line 98" in str(told.value)
     assert "line 60" not in str(told.value)
 
@@ -187,21 +181,21 @@ def test_the_end_of_a_console_is_shown_not_all_of_it(engine: Path) -> None:
 @needs_keygen
 def test_qemu_that_stops_says_why(engine: Path) -> None:
     (engine.parent / "running").write_text("")
-    with pytest.raises(boot.BootError, match="stopped by itself; QEMU said: qemu: no such machine"):
-        boot.boot_all(order(engine, firmware=["uefi"]))
+    with pytest.raises(BootError, match="stopped by itself; QEMU said: qemu: no such machine"):
+        boot_all(order(engine, firmware=["uefi"]))
 
 
 @needs_keygen
 def test_a_machine_that_lets_nobody_in_is_given_up(engine: Path) -> None:
-    with pytest.raises(boot.BootError, match="let nobody in within 0 s"):
-        boot.boot_all(order(engine, firmware=["bios", "uefi"], timeout=0))
+    with pytest.raises(BootError, match="let nobody in within 0 s"):
+        boot_all(order(engine, firmware=["bios", "uefi"], timeout=0))
     assert asked(engine)[-1][0] == "rm"
 
 
 @needs_keygen
 def test_the_image_is_only_read_and_no_right_is_given(engine: Path) -> None:
-    with pytest.raises(boot.BootError):
-        boot.boot_all(order(engine, firmware=["bios"], timeout=0))
+    with pytest.raises(BootError):
+        boot_all(order(engine, firmware=["bios"], timeout=0))
     run = next(words for words in asked(engine) if "--detach" in words)
     assert f"--volume={engine.parent}/disk.qcow2:/image:ro" in run
     assert f"--user={os.getuid()}:{os.getgid()}" in run
@@ -211,20 +205,34 @@ def test_the_image_is_only_read_and_no_right_is_given(engine: Path) -> None:
 
 
 def test_an_engine_that_is_not_there_is_said_so(tmp_path: Path) -> None:
-    with pytest.raises(boot.BootError, match="There is no command"):
-        boot.stop(str(tmp_path / "none"), "box-1")
+    with pytest.raises(BootError, match="There is no command"):
+        stop(str(tmp_path / "none"), "box-1")
 
 
 def test_a_refusal_is_one_message_and_no_traceback(tmp_path: Path) -> None:
     wanted = {"build": "box-1", "engine": str(tmp_path / "none")}
     ran = subprocess.run(
-        [sys.executable, str(FILES / "boot.py"), "stop", json.dumps(wanted)],
+        [sys.executable, str(FILES / "boot"), "stop", json.dumps(wanted)],
         capture_output=True,
         text=True,
         check=False,
     )
     assert ran.returncode == 1
     assert len(ran.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("group", "firmware", "expected"),
+    [(None, "BdsDxe", ("tcg", None)), (7, "", ("tcg", None)), (7, "BdsDxe", ("kvm", 7))],
+)
+def test_kvm_is_used_where_a_firmware_comes_up_with_it(
+    engine: Path, monkeypatch: pytest.MonkeyPatch, group: int | None, firmware: str, expected: Any
+) -> None:
+    (engine.parent / "firmware").write_text(firmware)
+    monkeypatch.setattr(kvm, "kvm_group", lambda: group)
+    assert kvm.accelerator(str(engine), "tools:1") == expected
+    # A device that does not work is not even tried.
+    assert (engine.parent / "asked").exists() is (group is not None)
 
 
 @pytest.fixture
@@ -253,4 +261,4 @@ def test_only_an_ssh_server_answers(answers: tuple[int, list[bytes]], greets: by
     port, greeting = answers
     greeting.append(greets)
     # QEMU takes the connection and closes it while the machine has no server yet.
-    assert boot.banner("127.0.0.1", port) is there
+    assert banner("127.0.0.1", port) is there

@@ -6,6 +6,7 @@ The role's own tasks are played. Only the programs they start are replaced, by o
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from roles.golden_image.files.seal.archive import LEFT_OUT
 from tests.playbook_runner import ROOT, run_playbook
 
 ROLE = ROOT / "roles/golden_image"
@@ -48,8 +50,8 @@ TASKS = """
 ENGINE = """#!/bin/sh
 [ ! -e {folder}/fail ] || {{ echo 'It does not work: do something' >&2; exit 1; }}
 printf '%s\\n' "$@" > {folder}/words
-cat > {folder}/stdin
 echo '{{"virtual_size_bytes": 4}}'
+echo '{{"unlock_host_key": ""}}' >&2
 """
 
 
@@ -177,6 +179,50 @@ def test_the_image_of_tools_has_what_makes_a_disk(tmp_path):
     assert told["image"] == f"gpumesh/image-tools:{told['labels']['gpumesh.image.tools']}"
 
 
+def mounted(words: list[str]) -> dict[str, str]:
+    """Where in a container the role's programs are, which nobody there can change."""
+    volumes = [word.removeprefix("--volume=").split(":") for word in words if word.endswith(":ro")]
+    return {
+        str(Path(here).resolve().relative_to(ROLE / "files")): there for here, there, _only_to_read in volumes
+    }
+
+
+def test_what_seals_is_where_nothing_goes_into_the_image(tmp_path):
+    (tmp_path / "work").mkdir()
+    status, said = play(
+        tmp_path,
+        TASKS.partition("    - ansible.builtin.copy")[0],
+        phase="seal",
+        golden_image_engine=engine(tmp_path),
+        golden_image_name="box",
+        __golden_image_build={"id": "x", "folder": str(tmp_path / "work")},
+        __golden_image_top="gpumesh/image-layer:x",
+    )
+    assert status == 0, said
+    words = (tmp_path / "words").read_text().splitlines()
+    assert mounted(words) == {"seal": "/run/gpumesh-program/seal"}
+    # Nor does it compile what it is made of, which it finds in the system that it seals.
+    assert words[-4:-1] == ["gpumesh/image-layer:x", "-B", "/run/gpumesh-program/seal"]
+    assert "run/*" in LEFT_OUT
+    assert json.loads(words[-1])["files"].keys() >= {"first-boot", "cloud.cfg"}
+
+
+def test_an_image_is_sealed_anew_when_any_part_of_its_programs_changes(tmp_path):
+    text = VARIABLES.replace("[bootstrap, os, tools,", "[main, bootstrap, os, tools,").replace(
+        "told: {", 'told: {finish: "{{ __golden_image_finish }}", '
+    )
+    status, said = play(tmp_path, text, golden_image_os="debian-13")
+    assert status == 0, said
+    files = ROLE / "files"
+    parts = [files / "luks.py"]
+    for pattern in ("seal/*.py", "disk/*.py", "first_boot/*", "luks/*"):
+        parts += files.glob(pattern)
+    assert len(parts) > 30
+    assert json.loads((tmp_path / "told").read_text())["finish"]["programs"] == {
+        str(path.relative_to(files)): hashlib.sha256(path.read_bytes().rstrip()).hexdigest() for path in parts
+    }
+
+
 def test_the_disk_is_made_without_any_right(tmp_path):
     status, said = play(
         tmp_path,
@@ -188,8 +234,9 @@ def test_the_disk_is_made_without_any_right(tmp_path):
     )
     assert status == 0, said
     words = (tmp_path / "words").read_text().splitlines()
-    assert (tmp_path / "stdin").read_text().startswith("# SPDX-License-Identifier")
     assert {"--rm", "--network=none", "--read-only", "--volume=/srv/images/.work/x:/work"} <= set(words)
+    assert mounted(words) == {"disk": "/program/disk"}
+    assert words[-3:-1] == ["python3", "/program/disk"]
     assert not [word for word in words if word.startswith(("--privileged", "--cap-add", "--device"))]
     assert json.loads(words[-1]) == {
         "tar": "root.tar",

@@ -25,7 +25,10 @@ def luks() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        # Where Python looks when the program is run by its path.
+        patch.syspath_prepend(PROGRAM.parent)
+        spec.loader.exec_module(module)
     return module
 
 
@@ -243,8 +246,8 @@ esac
 """
 
 
-def run(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The whole program, with an engine that answers like a tools image would."""
+def wanted(folder: Path) -> dict[str, str]:
+    """What the program is told, with an engine that answers like a tools image would."""
     work = folder / "work"
     work.mkdir()
     (work / "root.img").write_bytes(b"plain\n" + bytes((2 << 20) - 6))
@@ -253,7 +256,7 @@ def run(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     engine = folder / "engine"
     engine.write_text(ENGINE)
     engine.chmod(0o755)
-    wanted = {
+    return {
         "engine": str(engine),
         "tools": "tools:1",
         "work": str(work),
@@ -263,14 +266,35 @@ def run(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
         "luks_uuid": "u-1",
         "out": "disk.qcow2",
     }
+
+
+def run(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The whole program."""
     return subprocess.run(
-        [sys.executable, "-", json.dumps(wanted)],
-        input=PROGRAM.read_text(),
+        [sys.executable, "-B", str(PROGRAM), json.dumps(wanted(folder))],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "LOG": str(folder / "log"), "WORK": str(work), **environment},
+        env={**os.environ, "LOG": str(folder / "log"), "WORK": str(folder / "work"), **environment},
     )
+
+
+@pytest.mark.parametrize(("speed", "group"), [("kvm", 7), ("tcg", None)])
+def test_the_machine_is_as_fast_as_those_of_the_gate(
+    luks: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speed: str, group: int | None
+) -> None:
+    """Whether KVM works is found out in one place, and only a machine that uses it gets the device."""
+    monkeypatch.setattr(luks, "accelerator", lambda _engine, _tools: (speed, group))
+    for name, value in (("LOG", tmp_path / "log"), ("WORK", tmp_path / "work"), ("BROKEN", "")):
+        monkeypatch.setenv(name, str(value))
+
+    made = luks.encrypt(wanted(tmp_path), b"correct horse")
+
+    ran = next(line for line in (tmp_path / "log").read_text().splitlines() if "virtio-blk" in line)
+    assert made["accelerator"] == speed
+    assert f"q35,accel={speed}" in ran
+    assert ("--device=/dev/kvm --group-add=7 " in ran) is (speed == "kvm")
+    assert ("kvm" in ran) is (speed == "kvm")
 
 
 def test_nothing_in_plain_text_is_left(tmp_path: Path) -> None:

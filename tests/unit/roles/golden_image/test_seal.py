@@ -3,38 +3,33 @@
 
 from __future__ import annotations
 
-import importlib.util
+import base64
 import json
 import os
 import struct
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+
+from roles.golden_image.files.seal.boot_files import boot
+from roles.golden_image.files.seal.bytecode import bytecode
+from roles.golden_image.files.seal.clean import clean
+from roles.golden_image.files.seal.first_boot import ACCEPTANCE, first_boot
+from roles.golden_image.files.seal.identity import identity
+from roles.golden_image.files.seal.look import look
+from roles.golden_image.files.seal.luks import luks
+from roles.golden_image.files.seal.system import Refusal, Seal
 
 FILES = Path(__file__).parents[4] / "roles" / "golden_image" / "files"
 EPOCH = 1764000000
 ROOT_UUID = "11111111-2222-3333-4444-555555555555"
 # Not a key; only its first line is looked for.
 PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n"
-
-
-def load() -> ModuleType:
-    """The program, not run."""
-    found = importlib.util.spec_from_file_location("golden_image_seal", FILES / "seal.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    sys.modules[module.__name__] = module
-    found.loader.exec_module(module)
-    return module
-
-
-program = load()
 
 
 def put(root: Path, name: str, text: str = "x\n") -> Path:
@@ -59,10 +54,10 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def seal_of(root: Path, **wanted: Any) -> Any:
+def seal_of(root: Path, **wanted: Any) -> Seal:
     """What seals it."""
     files = {path.name: path.read_text(encoding="utf-8") for path in (FILES / "first_boot").iterdir()}
-    return program.Seal(
+    return Seal(
         root,
         {
             "name": "gpu-box",
@@ -82,13 +77,12 @@ def seal_of(root: Path, **wanted: Any) -> Any:
 def sealed(root: Path, **wanted: Any) -> list[str]:
     """Seal it, but for the archive; what is found in the way."""
     seal = seal_of(root, **wanted)
-    program.clean(seal)
-    program.identity(seal)
-    program.boot(seal)
-    program.first_boot(seal)
-    program.bytecode(seal)
-    found: list[str] = program.look(seal)
-    return found
+    clean(seal)
+    identity(seal)
+    boot(seal)
+    first_boot(seal)
+    bytecode(seal)
+    return look(seal)
 
 
 def tree(root: Path) -> dict[str, tuple[int, str]]:
@@ -225,7 +219,7 @@ def test_a_boot_of_its_own_has_names_without_boot(root: Path) -> None:
 def test_what_could_not_boot_is_refused(root: Path, missing: str, says: str) -> None:
     for path in root.glob(missing):
         path.unlink()
-    with pytest.raises(program.Refusal, match=says):
+    with pytest.raises(Refusal, match=says):
         sealed(root)
 
 
@@ -264,12 +258,12 @@ def test_units_of_the_first_boot_are_enabled(root: Path) -> None:
 
 
 def test_acceptance_at_the_first_boot_needs_its_layer(root: Path) -> None:
-    with pytest.raises(program.Refusal, match="add 'validation' to golden_image_layers"):
+    with pytest.raises(Refusal, match="add 'validation' to golden_image_layers"):
         sealed(root, first_boot_acceptance=True)
 
 
 def test_acceptance_at_the_first_boot_forgets_the_builder(root: Path) -> None:
-    put(root, program.ACCEPTANCE)
+    put(root, ACCEPTANCE)
     mark = put(root, "var/lib/gpumesh/first-acceptance", "0123456789abcdef0123456789abcdef")
     assert sealed(root, first_boot_acceptance=True) == []
     assert "0123456789abcdef" not in mark.read_text()
@@ -341,8 +335,21 @@ def test_what_is_declared_is_no_trace(root: Path) -> None:
 
 
 def test_an_encrypted_root_needs_its_packages(root: Path) -> None:
-    with pytest.raises(program.Refusal, match="cryptsetup-initramfs and dropbear-initramfs"):
-        program.luks(seal_of(root, luks_uuid=ROOT_UUID, ssh_unlock_keys=[]))
+    with pytest.raises(Refusal, match="cryptsetup-initramfs and dropbear-initramfs"):
+        luks(seal_of(root, luks_uuid=ROOT_UUID, ssh_unlock_keys=[]))
+
+
+def archived(root: Path, program: Path) -> bytes:
+    """The archive of it, written by the program that is in this folder or file."""
+    code = (
+        "import pathlib, sys\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "from seal.main import Seal, archive\n"
+        "archive(Seal(pathlib.Path(sys.argv[2]), {'epoch': int(sys.argv[3])}), pathlib.Path(sys.argv[4]))\n"
+    )
+    side = root.parent / f"{root.name}-side"
+    words = [sys.executable, "-B", "-c", code, str(program), str(root), str(EPOCH), str(side)]
+    return subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout
 
 
 def test_the_archive_is_sorted_owned_and_no_newer_than_the_image(root: Path) -> None:
@@ -351,19 +358,8 @@ def test_the_archive_is_sorted_owned_and_no_newer_than_the_image(root: Path) -> 
     put(root, "proc/1/status")
     os.utime(root / "root/.bashrc", (EPOCH - 99, EPOCH - 99))
     (root / "etc/resolv.conf").write_text("the engine's\n")
-    code = (
-        "import importlib.util, json, pathlib, sys\n"
-        "found = importlib.util.spec_from_file_location('seal', sys.argv[1])\n"
-        "module = importlib.util.module_from_spec(found); sys.modules['seal'] = module; found.loader.exec_module(module)\n"
-        "module.archive(module.Seal(pathlib.Path(sys.argv[2]), {'epoch': int(sys.argv[3])}), pathlib.Path(sys.argv[4]))\n"
-    )
     made = root.parent / f"{root.name}.tar"
-    with made.open("wb") as out:
-        subprocess.run(
-            [sys.executable, "-c", code, str(FILES / "seal.py"), str(root), str(EPOCH), str(root.parent / f"{root.name}-side")],
-            stdout=out,
-            check=True,
-        )  # fmt: skip
+    made.write_bytes(archived(root, FILES))
     with tarfile.open(made) as tar:
         members = {member.name: member for member in tar}
         hosts = tar.extractfile(members["etc/hosts"])
@@ -375,3 +371,17 @@ def test_the_archive_is_sorted_owned_and_no_newer_than_the_image(root: Path) -> 
     assert "proc/1" not in members
     assert "proc" in members
     assert "etc/fstab" in members
+
+
+def test_what_is_packed_into_one_file_is_the_same_program(root: Path) -> None:
+    sealed(root)
+    packed = root.parent / f"{root.name}.pyz"
+    said = subprocess.run(
+        [sys.executable, str(FILES / "zipped.py"), "seal"], capture_output=True, check=True
+    ).stdout
+    packed.write_bytes(base64.b64decode(said))
+    with zipfile.ZipFile(packed) as opened:
+        names = set(opened.namelist())
+        assert opened.read("__main__.py").endswith(b"\nimport seal.main\nseal.main.main()\n")
+    assert names - {"__main__.py"} == {f"seal/{path.name}" for path in (FILES / "seal").glob("*.py")}
+    assert archived(root, packed) == archived(root, FILES)
