@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An image with every layer, as the box with GPUs gets it.
+"""An image with every layer, as the box with GPUs gets it. It comes after test_image, whose layers it stands on.
 
 Driver, container toolkit and frameworks are stand-ins of the vendors' packages, SIMULATED, by the real apt, DKMS and uv; what is built,
 sealed, booted and proven is real.
