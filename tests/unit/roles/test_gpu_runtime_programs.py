@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the programs of the role gpu_runtime make of specifications, GPUs and containerd's files."""
+"""What the programs of the role gpu_runtime make of specifications and containerd's files."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import sys
 import tomllib
@@ -31,11 +30,6 @@ def load(name: str) -> ModuleType:
     return module
 
 
-@pytest.fixture
-def gate() -> ModuleType:
-    return load("gate")
-
-
 def spec(uuids: set[str], version: str) -> str:
     """A specification, cut to what is read of it, in the form of the real toolkit."""
     names = "".join(f"    - name: {uuid}\n" for uuid in sorted(uuids))
@@ -56,58 +50,6 @@ def test_a_specification_is_stale_if_the_driver_says_otherwise(text: str, says: 
     found = load("stale").why(text, UUIDS, "595.91.07")
     assert says in found
     assert bool(found) is bool(says)
-
-
-def device(address: str, state: str = "ok", model: str | None = "rtx5090") -> dict[str, Any]:
-    """One of gpu_info's devices, cut to what is read of it."""
-    return {"pci_address": address, "pci_id": "2b85", "model": model, "state": state}
-
-
-def wishes(devices: list[dict[str, Any]], smi: str = "ok") -> dict[str, Any]:
-    """What the role passes to the gate about GPUs."""
-    return {
-        "gpus": [{"model": "rtx5090", "count": 4}],
-        "gpu": {"devices": devices, "driver": {"smi": smi, "library": "595.91.07"}},
-    }
-
-
-def failures(gate: ModuleType) -> list[str]:
-    return [entry["says"] for entry in gate.checks if not entry["ok"]]
-
-
-def test_a_lost_gpu_is_named_by_its_slot_with_what_to_do(gate: ModuleType) -> None:
-    devices = [device(f"0000:{bus}1:00.0", "lost" if bus == 4 else "ok") for bus in (0, 2, 4, 6)]
-    gate.gpus(wishes(devices))
-    (said,) = failures(gate)
-    assert "0000:41:00.0 (rtx5090) of 4" in said
-    assert "journalctl -k" in said
-    assert "power the machine off" in said
-
-
-def test_a_gpu_that_is_declared_and_not_there_is_counted_by_model(gate: ModuleType) -> None:
-    gate.gpus(wishes([device("0000:01:00.0"), device("0000:21:00.0", model="t4")]))
-    (said,) = failures(gate)
-    assert "declared rtx5090: 1 are in the machine and 4 are declared" in said
-
-
-def test_a_driver_that_does_not_answer_is_to_be_mended_first(gate: ModuleType) -> None:
-    devices = [device(f"0000:{bus}1:00.0", "no_driver") for bus in (0, 2, 4, 6)]
-    assert gate.gpus(wishes(devices, smi="Driver/library version mismatch")) == set()
-    (said,) = failures(gate)
-    assert "Driver/library version mismatch" in said
-    assert "--tags nvidia-drivers" in said
-
-
-def test_without_gpus_no_container_check_passes(gate: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    wanted = {**wishes([], smi="not found"), "deferred": False, "docker": True, "docker_cdi": True}
-    wanted |= {"podman": False, "containerd": False, "packages": [], "version": "1.20.0-1", "image": ""}
-    wanted |= {"default_runtime": False}
-    gate.sys.argv = ["gate", json.dumps(wanted)]
-    gate.main()
-    told = json.loads(capsys.readouterr().out)
-    container = [entry for entry in told["checks"] if entry["name"] == "containers"]
-    assert [entry["ok"] for entry in container] == [False]
-    assert told["gpus"] == 0
 
 
 @pytest.fixture

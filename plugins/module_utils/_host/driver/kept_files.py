@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files as they are noted for a way back, and put back from the note.
+
+This file is private to the gpumesh.fleet collection.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+# A link, or content and mode; None stands for a file that is not there.
+Kept = dict[str, Any] | None
+
+
+def kept(path: str) -> Kept:
+    """A file as it is."""
+    place = Path(path)
+    if place.is_symlink():
+        return {"link": str(place.readlink())}
+    if not place.is_file():
+        return None
+    return {"content": base64.b64encode(place.read_bytes()).decode(), "mode": place.stat().st_mode & 0o7777}
+
+
+def keep(paths: Iterable[str]) -> dict[str, Kept]:
+    """Several files as they are."""
+    return {path: kept(path) for path in paths}
+
+
+def content(was: Kept) -> bytes:
+    """What was in a file; nothing where there was none."""
+    return base64.b64decode((was or {}).get("content", ""))
+
+
+def put(path: str, was: Kept) -> bool:
+    """Make a file as it was; whether that changed anything."""
+    if kept(path) == was:
+        return False
+    place = Path(path)
+    place.unlink(missing_ok=True)
+    if was is None:
+        return True
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if "link" in was:
+        place.symlink_to(was["link"])
+        return True
+    place.write_bytes(content(was))
+    place.chmod(was["mode"])
+    return True
