@@ -31,6 +31,7 @@ class LittleContainer:
     running: bool = True
     says: str = ""
     status: int = 0
+    device: str = ""
 
 
 @dataclass
@@ -112,6 +113,7 @@ class LittleDocker:
             legacy=self.legacy,
             running=not self.dies,
             says=self.computes[self.made % len(self.computes)] if self.computes else "",
+            device=options.get("--device", ""),
         )
         self.made += 1
         return Ran(0, "c0ffee\n", "")
@@ -119,7 +121,9 @@ class LittleDocker:
     def _exec(self, words: list[str]) -> Ran:
         number = int(words[0].rpartition("-")[2])
         lost = self.hidden.get(number, set()) | self.hidden.get(None, set())
-        said = "".join(f"GPU: (UUID: {uuid})\n" for uuid in self.uuids if uuid not in lost)
+        one = self.containers[words[0]].device.rpartition("=")[2]
+        given = [self.uuids[int(one)]] if one.isdigit() else self.uuids
+        said = "".join(f"GPU: (UUID: {uuid})\n" for uuid in given if uuid not in lost)
         if self.reloaded and self.containers[words[0]].legacy:
             return Ran(2, said, "/bin/sh: 1: cannot open /dev/nvidia0: Operation not permitted")
         return Ran(0, said, "")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from ansible_collections.gpumesh.fleet.plugins.module_utils._host import gpu_programs
+from ansible_collections.gpumesh.fleet.plugins.module_utils._host import gpu_programs, gpu_runtime_gate
 from ansible_collections.gpumesh.fleet.plugins.module_utils._host.gpu_containers import (
     LABEL,
     ContainerError,
@@ -34,18 +34,26 @@ def docker(*words: str) -> list[str]:
     return done.stdout.split()
 
 
-def ours(maker: int) -> list[str]:
+def ours(maker: int, label: str = LABEL) -> list[str]:
     """What a process has made and not removed."""
-    chosen = f"--filter=label={LABEL}={maker}"
+    chosen = f"--filter=label={label}={maker}"
     return [*docker("ps", "--all", "--quiet", chosen), *docker("image", "ls", "--quiet", chosen)]
 
 
+@pytest.fixture(scope="module")
+def bystander(tmp_path_factory):
+    """Somebody else's container. Those that are here already come and go by themselves."""
+    with Containers(
+        gpu_programs.run, tmp_path_factory.mktemp("bystander"), label="gpumesh.bystander"
+    ) as made:
+        yield made.start(PLAIN)
+
+
 @pytest.fixture(autouse=True)
-def _nothing_is_left():
-    before = set(docker("ps", "--all", "--quiet"))
+def _nothing_is_left(bystander):
     yield
     assert ours(os.getpid()) == []
-    assert before <= set(docker("ps", "--all", "--quiet"))
+    assert docker("inspect", "--format={{.State.Running}}", bystander) == ["true"]
 
 
 def test_a_container_without_gpus_sees_none(tmp_path):
@@ -163,3 +171,44 @@ def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path):
     process.stdout.close()
     with Containers(gpu_programs.run, tmp_path):
         assert ours(process.pid) == []
+
+
+def test_a_container_of_another_image_waits_for_a_line_that_nobody_writes(tmp_path):
+    with Containers(gpu_programs.run, tmp_path, label="gpumesh.test") as made:
+        image = made.image()
+        waits = ("/bin/sh", "-c", "read line")
+        name = made.start(Route("nothing", ("--interactive",)), image, waits, fetched=True)
+
+        assert made.running([name])
+        assert name.startswith(f"gpumesh-test-{os.getpid()}-")
+        assert len(ours(os.getpid(), "gpumesh.test")) == 2
+    assert ours(os.getpid(), "gpumesh.test") == []
+
+
+def test_the_gate_of_the_runtime_says_why_no_container_starts_and_leaves_nothing(tmp_path):
+    def run(command: Sequence[str], seconds: float) -> Ran:
+        # A machine that is not ours to reload.
+        return Ran(0, "", "") if command[0] == "systemctl" else gpu_programs.run(command, seconds)
+
+    wanted = gpu_runtime_gate.Wanted(
+        version="",
+        packages=[],
+        gpus=[],
+        docker=True,
+        docker_cdi=True,
+        containerd=False,
+        podman=False,
+        default_runtime=False,
+        image="",
+        deferred=False,
+        gpu={},
+    )
+    gate = gpu_runtime_gate.Gate(wanted, run, tmp_path)
+    gate.containers(frozenset({"GPU-00000000-0000-0000-0000-000000000000"}))
+
+    assert gate.checks[0]["name"] == "an image for docker"
+    assert gate.checks[0]["ok"]
+    for entry in gate.checks[1:]:
+        assert not entry["ok"]
+        assert "the container does not start: docker: Error response from daemon: " in entry["says"]
+    assert ours(os.getpid(), gpu_runtime_gate.LABEL) == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Containers that look for GPUs: made of the machine's own shell and libraries, run by Docker, and gone afterwards.
+"""Containers that look for GPUs: made of the machine's own shell and libraries, run by Docker or Podman, and gone afterwards.
 
 The image holds nothing of NVIDIA's, so whatever of a GPU is seen in a container was put there by the runtime; and it is made of
 files that are here, so nothing is downloaded.
@@ -26,7 +26,7 @@ from .gpu_programs import Ran
 Run = Callable[[Sequence[str], float], Ran]
 
 LABEL = "gpumesh.acceptance"
-"""On everything that is made here; its value is the process that made it."""
+"""On everything that the acceptance suite makes here; its value is the process that made it."""
 LIFETIME_S = 900
 """A container ends by itself, should nobody be left to remove it."""
 _SECONDS = 120.0
@@ -42,12 +42,20 @@ _LOOK = (
 
 
 class ContainerError(Exception):
-    """Docker did not do what it was asked; one sentence without a full stop."""
+    """The engine did not do what it was asked; one sentence without a full stop.
+
+    Attributes:
+        ran: what it said, where it was asked at all.
+    """
+
+    def __init__(self, says: str, ran: Ran | None = None) -> None:
+        super().__init__(says)
+        self.ran = ran
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One way in which Docker gives a container its GPUs."""
+    """One way in which an engine gives a container its GPUs."""
 
     name: str
     options: tuple[str, ...]
@@ -55,10 +63,17 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a container sees: the UUIDs of its GPUs, and what is wrong; empty: it can open every node."""
+    """What a container sees.
+
+    Attributes:
+        uuids: of its GPUs.
+        problem: what is wrong; empty: it can open every node.
+        says: what it said last, whether or not something is wrong.
+    """
 
     uuids: frozenset[str]
     problem: str = ""
+    says: str = ""
 
 
 def routes(info: Mapping[str, Any]) -> list[Route]:
@@ -114,14 +129,25 @@ class Containers:
         run: runs a program.
         folder: where the archive of the image is put for a moment.
         pause: waits; for what was interrupted in the middle of its start.
+        engine: ``docker`` or ``podman``.
+        label: on everything that is made; names begin with it, too.
     """
 
-    def __init__(self, run: Run, folder: Path, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        run: Run,
+        folder: Path,
+        pause: Callable[[float], None] = time.sleep,
+        *,
+        engine: str = "docker",
+        label: str = LABEL,
+    ) -> None:
         self._run = run
         self._folder = folder
         self._pause = pause
-        self._mark = f"gpumesh-acceptance-{os.getpid()}"
-        self._label = f"--label={LABEL}={os.getpid()}"
+        self._engine = engine
+        self._label = label
+        self._mark = f"{label.replace('.', '-')}-{os.getpid()}"
         self._image = False
         self._begun: list[str] = []
         self._unsure: set[str] = set()
@@ -129,13 +155,13 @@ class Containers:
     def __enter__(self) -> Self:
         """Remove what a run left behind that was killed."""
         for listing, removal in (
-            (["docker", "ps", "--all"], ["docker", "rm", "--force", "--volumes"]),
-            (["docker", "image", "ls"], ["docker", "image", "rm", "--force"]),
+            (["ps", "--all"], ["rm", "--force", "--volumes"]),
+            (["image", "ls"], ["image", "rm", "--force"]),
         ):
-            found = self._run([*listing, f"--filter=label={LABEL}", "--format={{.ID}}"], _SECONDS)
+            found = self._ask(*listing, f"--filter=label={self._label}", "--format={{.ID}}")
             for one in found.out.split():
                 if not _alive(self._maker(one)):
-                    self._run([*removal, one], _SECONDS)
+                    self._ask(*removal, one)
         return self
 
     def __exit__(
@@ -145,36 +171,39 @@ class Containers:
         for name in self._begun:
             self._remove(name)
         if self._image:
-            self._run(["docker", "image", "rm", "--force", self._mark], _SECONDS)
+            self._ask("image", "rm", "--force", self._mark)
+
+    def _ask(self, *words: str, seconds: float = _SECONDS) -> Ran:
+        """What the engine says to a command."""
+        return self._run([self._engine, *words], seconds)
 
     def _maker(self, what: str) -> str:
         # Containers and images both have their labels there.
-        found = self._run(
-            ["docker", "inspect", f'--format={{{{index .Config.Labels "{LABEL}"}}}}', what], _SECONDS
-        )
-        return found.out.strip()
+        return self._ask(
+            "inspect", f'--format={{{{index .Config.Labels "{self._label}"}}}}', what
+        ).out.strip()
 
     def _remove(self, name: str) -> None:
         """One that was interrupted in its start may come into being only now."""
         for _try in range(5 if name in self._unsure else 1):
-            ran = self._run(["docker", "rm", "--force", "--volumes", name], _SECONDS)
+            ran = self._ask("rm", "--force", "--volumes", name)
             if name in ran.out or name not in self._unsure:
                 return
             self._pause(1)
 
     def info(self) -> Mapping[str, Any]:
-        """What the daemon says of itself.
+        """What Docker's daemon says of itself.
 
         Raises:
             ContainerError: it does not answer.
         """
-        ran = self._run(["docker", "info", "--format={{json .}}"], _SECONDS)
+        ran = self._ask("info", "--format={{json .}}")
         try:
             said = json.loads(ran.out)
         except ValueError:
             said = None
         if not isinstance(said, dict) or ran.status:
-            raise ContainerError(f"Docker does not answer: {ran.says}")
+            raise ContainerError(f"Docker does not answer: {ran.says}", ran)
         return said
 
     def image(self) -> str:
@@ -188,23 +217,24 @@ class Containers:
             try:
                 file.write_bytes(archive(self._run))
                 self._image = True
-                ran = self._run(
-                    ["docker", "import", f"--change=LABEL {LABEL}={os.getpid()}", str(file), self._mark],
-                    _SECONDS,
-                )
+                change = f"--change=LABEL {self._label}={os.getpid()}"
+                ran = self._ask("import", change, str(file), self._mark)
             except OSError as problem:
                 raise ContainerError(f"no image could be made: {problem}") from problem
             finally:
                 file.unlink(missing_ok=True)
             if ran.status:
-                raise ContainerError(f"no image could be made: {ran.says}")
+                raise ContainerError(f"no image could be made: {ran.says}", ran)
         return self._mark
 
-    def start(self, route: Route, image: str = "", command: Sequence[str] = ()) -> str:
+    def start(
+        self, route: Route, image: str = "", command: Sequence[str] = (), *, fetched: bool = False
+    ) -> str:
         """Start a container with GPUs; its name.
 
         Args:
             image: another than our own, with the command to run in it.
+            fetched: whether that image may come from a registry.
 
         Raises:
             ContainerError: it does not start.
@@ -214,63 +244,54 @@ class Containers:
         self._begun.append(name)
         self._unsure.add(name)
         words = list(command) or ["/bin/sleep", str(LIFETIME_S)]
-        ran = self._run(
-            [
-                "docker",
-                "run",
-                "--detach",
-                *([] if image else ["--rm"]),
-                "--pull=never",
-                "--network=none",
-                f"--name={name}",
-                self._label,
-                *route.options,
-                f"--entrypoint={words[0]}",
-                what,
-                *words[1:],
-            ],
-            _SECONDS,
+        ran = self._ask(
+            "run",
+            "--detach",
+            *([] if image else ["--rm"]),
+            *([] if fetched else ["--pull=never"]),
+            "--network=none",
+            f"--name={name}",
+            f"--label={self._label}={os.getpid()}",
+            *route.options,
+            f"--entrypoint={words[0]}",
+            what,
+            *words[1:],
         )
         self._unsure.discard(name)
         if ran.status:
-            raise ContainerError(f"a container does not start with {route.name}: {ran.says}")
+            raise ContainerError(f"a container does not start with {route.name}: {ran.says}", ran)
         return name
 
     def look(self, name: str) -> Look:
         """What a running container sees."""
-        ran = self._run(["docker", "exec", name, "/bin/sh", "-c", _LOOK], _SECONDS)
-        seen = frozenset(UUID.findall(f"{ran.out}\n{ran.err}"))
-        return Look(seen, last_line(ran) if ran.status else "")
+        ran = self._ask("exec", name, "/bin/sh", "-c", _LOOK)
+        says = last_line(ran)
+        return Look(frozenset(UUID.findall(f"{ran.out}\n{ran.err}")), says if ran.status else "", says)
 
     def running(self, names: Iterable[str]) -> bool:
         """Whether all of them run at this moment."""
         return all(
-            self._run(["docker", "inspect", "--format={{.State.Running}}", name], _SECONDS).out.strip()
-            == "true"
-            for name in names
+            self._ask("inspect", "--format={{.State.Running}}", name).out.strip() == "true" for name in names
         )
 
     def ended(self, name: str, seconds: float) -> tuple[int, str]:
         """Wait for the end of a container; its exit status and what it said last."""
-        ran = self._run(["docker", "wait", name], seconds)
-        status = ran.out.strip()
-        return (int(status) if status.isdigit() else 124), last_line(
-            self._run(["docker", "logs", name], _SECONDS)
-        )
+        status = self._ask("wait", name, seconds=seconds).out.strip()
+        return (int(status) if status.isdigit() else 124), last_line(self._ask("logs", name))
 
     def local_images(self) -> list[str]:
         """The names of all images that are here."""
-        ran = self._run(["docker", "image", "ls", "--format={{.Repository}}:{{.Tag}}"], _SECONDS)
+        ran = self._ask("image", "ls", "--format={{.Repository}}:{{.Tag}}")
         return [name for name in ran.out.split() if "<none>" not in name]
 
     def in_danger(self) -> list[str]:
         """Other people's running containers that have GPUs in a way that a daemon-reload can take from them."""
-        ids = self._run(["docker", "ps", "--quiet"], _SECONDS).out.split()
+        ids = self._ask("ps", "--quiet").out.split()
         if not ids:
             return []
         told = "{{.Name}} {{.HostConfig.Runtime}} {{json .HostConfig.DeviceRequests}}"
         found = []
-        for line in self._run(["docker", "inspect", f"--format={told}", *ids], _SECONDS).out.splitlines():
+        for line in self._ask("inspect", f"--format={told}", *ids).out.splitlines():
             name, _space, rest = line.strip().partition(" ")
             runtime, _space, requests = rest.partition(" ")
             name = name.lstrip("/")

@@ -108,7 +108,7 @@ class Rounds:
         self.median = statistics.median(seconds)
         ordered = sorted(seconds)
         tenth = (len(ordered) - 1) // 10
-        self.more = {
+        self.more: dict[str, Any] = {
             "spread": round((ordered[-1 - tenth] - ordered[tenth]) / self.median, 4),
             "repeats": len(ordered),
         }
@@ -131,8 +131,8 @@ def versions(torch: ModuleType) -> dict[str, str]:
 
 def error_of(found: Any, exact: Any) -> float:
     """The largest difference, as a share of the largest value; infinite where it is not even a number."""
-    difference = (found.double().cpu() - exact.double()).abs().max().item()
-    largest = exact.double().abs().max().item()
+    difference: float = (found.double().cpu() - exact.double()).abs().max().item()
+    largest: float = exact.double().abs().max().item()
     if math.isnan(difference):
         return float("inf")
     return difference / largest if largest else difference

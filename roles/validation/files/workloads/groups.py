@@ -46,7 +46,7 @@ class Rate:
     def __init__(self, size: int, workers: int, seconds: list[float]) -> None:
         rounds = cards.Rounds(seconds)
         self.bus_gb_s = size * 2 * (workers - 1) / workers / rounds.median / 1e9
-        self.more = {
+        self.more: dict[str, Any] = {
             "algorithm_gb_s": size / rounds.median / 1e9,
             "seconds": rounds.median,
             **rounds.more,

@@ -92,7 +92,8 @@ def main() -> None:
     workload.begin("jax_step", options, jax=jax.__version__, jaxlib=workload.framework("jaxlib").__version__)
     on, why = devices(jax)
     names = [getattr(device, "device_kind", str(device)) for device in on]
-    workload.figure("devices", len(on), names=names, **({"says": why} if why else {}))
+    more: dict[str, Any] = {"says": why} if why else {}
+    workload.figure("devices", len(on), names=names, **more)
     many = stepping.tiles(options.device)
     if on and stepping.each(len(on), lambda index: alone(jax, on[index], many)):
         stepping.all_together(len(on), lambda: Together(jax, on).learn, options)

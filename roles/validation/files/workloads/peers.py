@@ -39,7 +39,8 @@ def _copy(torch: ModuleType, source: Any, target: Any, seconds: float) -> cards.
 
 def _pair(torch: ModuleType, start: int, to: int, seconds: float) -> None:
     access = bool(torch.cuda.can_device_access_peer(start, to))
-    workload.figure("access", access, **{"from": start, "to": to})
+    ends: dict[str, Any] = {"from": start, "to": to}
+    workload.figure("access", access, **ends)
     random = torch.Generator(f"cuda:{start}").manual_seed(start * 64 + to)
     source = torch.empty(_BYTES // 8, dtype=torch.int64, device=f"cuda:{start}").random_(generator=random)
     target = torch.zeros(_BYTES // 8, dtype=torch.int64, device=f"cuda:{to}")
@@ -48,12 +49,12 @@ def _pair(torch: ModuleType, start: int, to: int, seconds: float) -> None:
         "copy",
         _BYTES / rounds.median / 1e9,
         "GB/s",
-        **{"from": start, "to": to},
+        **ends,
         **rounds.more,
         bytes=_BYTES,
     )
     wrong = int((source.cpu() != target.cpu()).sum().item())
-    workload.figure("wrong", wrong, **{"from": start, "to": to})
+    workload.figure("wrong", wrong, **ends)
 
 
 def _work(torch: ModuleType, workers: int, seconds: float) -> None:

@@ -75,11 +75,10 @@ class Together:
             shared = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, slope)
             weights.assign_sub(reference.RATE * shared)
 
-        @tf.function
         def step() -> None:
             strategy.run(replica, args=(self.inputs, self.outputs))
 
-        self.step = step
+        self.step = tf.function(step)
 
     def learn(self) -> list[float]:
         """Learn from zero; how far each device's copy of the weights is from the right ones."""

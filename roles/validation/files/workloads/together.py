@@ -83,7 +83,9 @@ def overlap(children: list[Child]) -> float:
     spans = [phase for child in children for phase in child.of("phase") if phase["name"] == "step"]
     if len(spans) < len(children):
         return 0.0
-    return max(0.0, min(span["end"] for span in spans) - max(span["begin"] for span in spans))
+    first_end: float = min(span["end"] for span in spans)
+    last_begin: float = max(span["begin"] for span in spans)
+    return max(0.0, first_end - last_begin)
 
 
 def main() -> None:

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The key file of a repository is taken only if it holds exactly the pinned keys, and is read within limits."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.gpumesh.fleet.plugins.module_utils._host import pinned_key
+from ansible_collections.gpumesh.fleet.plugins.module_utils._host.pinned_key import KeyRefused
+
+from sandbox.openpgp import SigningKey
+from tests.loopback import FakeClock
+
+URL = "https://vendor.example/key.asc"
+VARIABLE = "minerals_key_fingerprint"
+OURS = SigningKey(b"a" * 32, "Agate <agate@vendor.example>")
+STRANGER = SigningKey(b"b" * 32, "Beryl <beryl@vendor.example>")
+HTML = b"<!DOCTYPE html><html><body>Please log in.</body></html>"
+
+needs_gpg = pytest.mark.skipif(shutil.which("gpg") is None, reason="there is no gpg here")
+
+
+def take(key: bytes, *pinned: str) -> str:
+    """The text of a key file, by the real gpg."""
+    return pinned_key.accepted(key, pinned_key.primary_fingerprints(key), pinned, URL, VARIABLE)
+
+
+@pytest.fixture(scope="module")
+def gnupg() -> Iterator[Callable[..., bytes]]:
+    """GnuPG with one key of its own that has two subkeys; its answer to a command."""
+    if shutil.which("gpg-agent") is None:
+        pytest.skip("there is no gpg-agent here, without which gpg makes no key")
+    # Its agent listens on a socket in there, whose path may not be longer than 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="gnupg-") as home:
+        environment = {**os.environ, "GNUPGHOME": home, "LC_ALL": "C"}
+
+        def run(*words: str) -> bytes:
+            command = ["gpg", "--batch", "--quiet", "--pinentry-mode=loopback", "--passphrase=", *words]
+            return subprocess.run(command, check=True, capture_output=True, env=environment).stdout
+
+        try:
+            run("--quick-generate-key", "Garnet <garnet@vendor.example>", "ed25519", "cert", "never")
+            (made,) = pinned_key.listed(run("--list-keys", "--with-colons").decode())
+            for usage in ("sign", "encr"):
+                run("--quick-add-key", made, "cv25519" if usage == "encr" else "ed25519", usage, "never")
+            yield run
+        finally:
+            subprocess.run(["gpgconf", "--kill", "all"], check=False, env=environment)
+
+
+@needs_gpg
+def test_the_pinned_key_is_taken_as_it_is() -> None:
+    key = "A note of the vendor's: Schlüssel\r\n" + OURS.public()
+    assert take(key.encode(), OURS.fingerprint) == key
+
+
+@needs_gpg
+def test_a_fingerprint_may_be_written_in_groups_and_in_small_letters() -> None:
+    digits = OURS.fingerprint.lower()
+    groups = " ".join(digits[start : start + 4] for start in range(0, 40, 4))
+    assert take(OURS.public().encode(), groups) == OURS.public()
+
+
+@needs_gpg
+def test_a_wrong_key_is_refused_with_both_fingerprints() -> None:
+    with pytest.raises(KeyRefused) as refused:
+        take(STRANGER.public().encode(), OURS.fingerprint)
+    assert str(refused.value) == (
+        f"What is at {URL} holds the key {STRANGER.fingerprint}, and {OURS.fingerprint} is pinned, so nothing was added. "
+        f"Change {VARIABLE} only after the vendor has announced a new key."
+    )
+
+
+@needs_gpg
+@pytest.mark.parametrize("keys", [(OURS, STRANGER), (STRANGER, OURS), (OURS, OURS)])
+def test_one_key_more_is_refused(keys: tuple[SigningKey, SigningKey]) -> None:
+    both = "".join(key.public() for key in keys).encode()
+    with pytest.raises(KeyRefused) as refused:
+        take(both, OURS.fingerprint)
+    assert f"holds the key {keys[0].fingerprint} and {keys[1].fingerprint}, and" in str(refused.value)
+
+
+@needs_gpg
+def test_two_pinned_keys_have_to_be_there_both() -> None:
+    both = (OURS.public() + STRANGER.public()).encode()
+    pinned = (STRANGER.fingerprint, OURS.fingerprint)
+    assert take(both, *pinned) == both.decode()
+    with pytest.raises(KeyRefused, match=f"{pinned[0]} and {pinned[1]} are pinned"):
+        take(OURS.public().encode(), *pinned)
+
+
+@needs_gpg
+@pytest.mark.parametrize("key", [b"", HTML, OURS.public().encode()[:80]])
+def test_what_is_no_key_file_is_refused(key: bytes) -> None:
+    with pytest.raises(KeyRefused, match="holds no key, and"):
+        take(key, OURS.fingerprint)
+
+
+@needs_gpg
+def test_nothing_pinned_lets_nothing_in() -> None:
+    for key in (HTML, OURS.public().encode()):
+        with pytest.raises(KeyRefused, match="and none is pinned"):
+            take(key)
+
+
+@needs_gpg
+def test_a_key_that_gnupg_made_is_known_by_its_primary_key_alone(gnupg: Callable[..., bytes]) -> None:
+    key = gnupg("--export", "--armor")
+    listing = gnupg("--list-keys", "--with-colons").decode()
+    primary, *subkeys = [line.split(":")[9] for line in listing.splitlines() if line.startswith("fpr:")]
+    assert len(subkeys) == 2
+    assert take(key, primary) == key.decode()
+    with pytest.raises(KeyRefused, match=f"holds the key {primary}, and"):
+        take(key, subkeys[0])
+
+
+@needs_gpg
+def test_a_binary_key_file_is_refused_with_what_to_do(gnupg: Callable[..., bytes]) -> None:
+    key = gnupg("--export")
+    (primary,) = pinned_key.primary_fingerprints(key)
+    with pytest.raises(KeyRefused, match=r"is a binary key file, .* armoured key file"):
+        take(key, primary)
+
+
+@needs_gpg
+def test_gpg_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.delenv("GNUPGHOME", raising=False)
+    assert pinned_key.primary_fingerprints(OURS.public().encode()) == [OURS.fingerprint]
+    assert list(tmp_path.iterdir()) == []
+    assert not Path("/nonexistent").exists()
+
+
+def test_a_gpg_that_cannot_be_run_is_told(tmp_path: Path) -> None:
+    with pytest.raises(KeyRefused, match="gpg cannot be run, so nothing was added"):
+        pinned_key.primary_fingerprints(OURS.public().encode(), str(tmp_path / "gpg"))
+
+
+def test_a_fingerprint_of_a_subkey_is_not_taken_for_a_key() -> None:
+    listing = "tru::1:1:0:3:1:5\npub:-:255:22:A:1:::-:::scSC::::::23::0:\nfpr:::::::::AAAA:\nuid:-::::1::X::Y::::::::::0:\n"
+    listing += (
+        "sub:-:255:18:B:1::::::e::::::23:\nfpr:::::::::BBBB:\npub:-:255:22:C:1:::-:::scSC::::::23::0:\n"
+    )
+    listing += "grp:::::::::CCCC:\nfpr:::::::::DDDD:\n"
+    assert pinned_key.listed(listing) == ["AAAA", "DDDD"]
+
+
+def test_a_file_comes_whole_in_pieces() -> None:
+    content = os.urandom(300_000)
+    assert pinned_key.whole(io.BytesIO(content).read1, URL, 30, len(content)) == content
+    assert pinned_key.whole(io.BytesIO(content).read1, URL, 30) == content
+
+
+def test_what_is_longer_than_any_key_file_is_not_read_to_its_end() -> None:
+    asked = []
+
+    def endless(size: int) -> bytes:
+        asked.append(size)
+        return b"x" * size
+
+    with pytest.raises(KeyRefused, match="is longer than 1048576 bytes"):
+        pinned_key.whole(endless, URL, 30)
+    assert sum(asked) <= 2 * pinned_key.LIMIT_BYTES
+
+
+def test_a_file_that_breaks_off_is_refused_even_if_what_came_is_a_key() -> None:
+    with pytest.raises(KeyRefused, match="broke off after 5 bytes of 9"):
+        pinned_key.whole(io.BytesIO(b"12345").read1, URL, 30, 9)
+
+
+def test_a_server_that_drips_is_given_up() -> None:
+    clock = FakeClock()
+
+    def drip(_size: int) -> bytes:
+        assert len(clock.slept) < 9, "nobody gives up"
+        clock.sleep(20)
+        return b"x"
+
+    with pytest.raises(
+        KeyRefused, match=f"{URL} could not be fetched within 30 seconds, so nothing was added"
+    ):
+        pinned_key.whole(drip, URL, 30, now=clock.now)
+    assert len(clock.slept) == 2
+
+
+@pytest.mark.parametrize(
+    ("problem", "says"),
+    [
+        (TimeoutError("timed out"), "could not be fetched within 30 seconds"),
+        (
+            ConnectionResetError("reset by peer"),
+            "broke off after 0 bytes, so nothing was added: reset by peer",
+        ),
+        (http.client.IncompleteRead(b""), "broke off after 0 bytes"),
+    ],
+)
+def test_a_connection_that_fails_is_told(problem: Exception, says: str) -> None:
+    def fail(_size: int) -> bytes:
+        raise problem
+
+    with pytest.raises(KeyRefused, match=says):
+        pinned_key.whole(fail, URL, 30)
