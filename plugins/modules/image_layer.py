@@ -94,8 +94,17 @@ options:
     type: list
     elements: str
     default: []
+  builds_dead:
+    description: Ids of builds that are known to be no more. What they left is removed with O(state=pruned) whatever its age.
+    type: list
+    elements: str
+    default: []
+  tools:
+    description: Name or id of the image of tools that is in use. With O(state=pruned) it stays whatever its age.
+    type: str
+    default: ""
   grace:
-    description: Seconds that the containers and images of a build are left alone, whether it is in O(builds_alive) or not, since
+    description: Seconds that the containers and images of a build are left alone, unless it is in O(builds_dead), since
       it may have begun after those were listed.
     type: int
     default: 300
@@ -244,8 +253,9 @@ def prune(engine: Engine, params: dict[str, Any], check: bool) -> dict[str, Any]
     alive = set(params["builds_alive"])
     young = now - timedelta(seconds=params["grace"])
     store = params["store"] or ""
-    containers = pruning.left_over(engine.containers(BUILD), alive, young, store)
-    images = pruning.left_over(engine.images(BUILD), alive, young, store)
+    dead = set(params["builds_dead"])
+    containers = pruning.left_over(engine.containers(BUILD), alive, young, store, dead)
+    images = pruning.left_over(engine.images(BUILD), alive, young, store, dead)
     kept = set(params["keep"])
     if store:
         # What an image of the store stands on is of use, however long ago it was made.
@@ -256,7 +266,7 @@ def prune(engine: Engine, params: dict[str, Any], check: bool) -> dict[str, Any]
     old = pruning.outlived(
         engine.images(f"{layers.LABEL}.key"), now - timedelta(days=params["days"]), sorted(kept)
     )
-    tools = pruning.past_tools(engine.images(TOOLS), now)
+    tools = pruning.past_tools(engine.images(TOOLS), now, params["tools"])
     removed = []
     for container in containers:
         if not check:
@@ -292,6 +302,8 @@ def main() -> None:
             "keep": {"type": "list", "elements": "str", "default": [], "no_log": False},
             "store": {"type": "path"},
             "builds_alive": {"type": "list", "elements": "str", "default": []},
+            "builds_dead": {"type": "list", "elements": "str", "default": []},
+            "tools": {"type": "str", "default": ""},
             "grace": {"type": "int", "default": 300},
             "engine": {"type": "str", "default": "docker"},
         },

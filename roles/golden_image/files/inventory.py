@@ -4,7 +4,7 @@
 It runs in a container of the image, whose kernel is the control machine's, so nothing here asks the running one. The time of a
 layer's facts is left out: a layer that is reused and one that is rebuilt are the same.
 
-usage: python3 - < inventory.py
+usage: python3 inventory.py
 """
 
 from __future__ import annotations

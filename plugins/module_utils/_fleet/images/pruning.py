@@ -20,22 +20,27 @@ TOOLS_LIFETIME = timedelta(days=31)
 
 
 def left_over(
-    things: Iterable[Thing], alive: Collection[str], before: datetime, store: str = ""
+    things: Iterable[Thing],
+    alive: Collection[str],
+    before: datetime,
+    store: str = "",
+    dead: Collection[str] = (),
 ) -> list[Thing]:
     """What belongs to a build that is no more.
 
     Args:
         things: containers or images.
         alive: ids of the builds that go on.
-        before: what is younger is left alone.
+        before: what is younger is left alone, since its build may have begun after somebody looked which go on.
         store: the folder that the builds are for; those for another are left alone. All of them if there is none.
+        dead: ids of builds that are known to be no more, whatever the age of what they left.
     """
     return [
         one
         for one in things
         if (build := one.labels.get(f"{LABEL}.build"))
         and build not in alive
-        and one.created < before
+        and (one.created < before or build in dead)
         and (not store or one.labels.get(f"{LABEL}.store") == store)
     ]
 
@@ -61,11 +66,18 @@ def outlived(images: Sequence[Image], before: datetime, keep: Collection[str] = 
     return sorted(old, key=lambda one: one.created, reverse=True)
 
 
-def past_tools(images: Iterable[Image], now: datetime) -> list[Image]:
+def past_tools(images: Iterable[Image], now: datetime, used: str = "") -> list[Image]:
     """Images of tools that no build will ask for again.
 
     Args:
         images: of all tools.
         now: the time.
+        used: the name or id of the one that this build uses; it may be an old one, by the user's wish.
     """
-    return [one for one in images if one.created < now - TOOLS_LIFETIME]
+    return [
+        one
+        for one in images
+        if one.created < now - TOOLS_LIFETIME
+        and used not in one.names
+        and not (used and one.id.removeprefix("sha256:").startswith(used.removeprefix("sha256:")))
+    ]

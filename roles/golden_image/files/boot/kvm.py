@@ -6,7 +6,7 @@ from __future__ import annotations
 import fcntl
 import os
 
-from .engine import engine
+from .engine import BootError, engine
 
 KVM_GET_API_VERSION, KVM_CREATE_VM = 0xAE00, 0xAE01
 # A nested virtual machine may have a /dev/kvm that makes machines which then stand still: the firmware has to come up with it.
@@ -43,19 +43,10 @@ def accelerator(name: str, tools: str) -> tuple[str, int | None]:
     group = kvm_group()
     if group is None:
         return "tcg", None
-    said = engine(
-        name,
-        "run",
-        "--rm",
-        "--pull=never",
-        "--network=none",
-        "--device=/dev/kvm",
-        tools,
-        "sh",
-        "-c",
-        TRIAL,
-        "sh",
-        "kvm",
-        check=False,
-    )
+    options = ("--rm", "--pull=never", "--network=none", "--device=/dev/kvm")
+    try:
+        said = engine(name, "run", *options, tools, "sh", "-c", TRIAL, "sh", "kvm", check=False)
+    except BootError:
+        # Should the engine be unwell, whoever asks it next tells that.
+        return "tcg", None
     return ("kvm", group) if "BdsDxe" in said else ("tcg", None)

@@ -185,6 +185,23 @@ def test_tools_of_an_earlier_month_are_removed(engine: LittleEngine) -> None:
     assert engine.image_names() == ["gpumesh/image-tools:this"]
 
 
+@pytest.mark.parametrize("used", ["gpumesh/image-tools:pinned", "mirror/tools:1", "id"])
+def test_the_tools_that_the_build_uses_stay_however_old_they_are(engine: LittleEngine, used: str) -> None:
+    engine.add_image("gpumesh/image-tools:pinned", {"gpumesh.image.tools": "old"}, ago(days=90))
+    [image] = engine.read()["images"]
+    engine.change(images=[{**image, "RepoTags": [*image["RepoTags"], "mirror/tools:1"]}])
+    used = image["Id"].removeprefix("sha256:")[:12] if used == "id" else used
+    assert prune(engine, tools=used)["removed"] == []
+    assert len(prune(engine, tools="another:1")["removed"]) == 2
+
+
+def test_what_is_known_to_be_dead_is_removed_at_once(engine: LittleEngine) -> None:
+    for name in ("killed", "just begun"):
+        engine.add_container(name, {"gpumesh.image.build": name}, ago(seconds=20))
+    assert prune(engine, builds_dead=["killed"])["removed"] == ["killed"]
+    assert engine.container_names() == ["just begun"]
+
+
 def test_builds_for_another_store_are_left_alone(engine: LittleEngine, tmp_path: Path) -> None:
     for name, store in (("ours", "here"), ("theirs", "there")):
         labels = {"gpumesh.image.build": name, "gpumesh.image.store": str(tmp_path / store)}

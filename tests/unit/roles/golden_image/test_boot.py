@@ -235,6 +235,13 @@ def test_kvm_is_used_where_a_firmware_comes_up_with_it(
     assert (engine.parent / "asked").exists() is (group is not None)
 
 
+def test_an_engine_that_does_not_answer_the_trial_has_no_kvm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kvm, "kvm_group", lambda: 7)
+    assert kvm.accelerator(str(tmp_path / "none"), "tools:1") == ("tcg", None)
+
+
 @pytest.fixture
 def answers() -> Iterator[tuple[int, list[bytes]]]:
     """A server on loopback that greets with what it is given."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -181,10 +182,12 @@ def test_the_image_of_tools_has_what_makes_a_disk(tmp_path):
 
 def mounted(words: list[str]) -> dict[str, str]:
     """Where in a container the role's programs are, which nobody there can change."""
-    volumes = [word.removeprefix("--volume=").split(":") for word in words if word.endswith(":ro")]
-    return {
-        str(Path(here).resolve().relative_to(ROLE / "files")): there for here, there, _only_to_read in volumes
-    }
+    mounts = [
+        re.fullmatch("--mount=type=bind,source=(.+),target=(.+),readonly", word)
+        for word in words
+        if word.startswith("--mount")
+    ]
+    return {str(Path(each[1]).resolve().relative_to(ROLE / "files")): each[2] for each in mounts if each}
 
 
 def test_what_seals_is_where_nothing_goes_into_the_image(tmp_path):
