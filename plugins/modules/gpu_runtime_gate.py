@@ -11,9 +11,12 @@ description:
   - Looks at the packages of the NVIDIA Container Toolkit, at the daemons that are to know its runtime, and at the CDI
     specification. Then runs a container by every route that the machine is to offer, and looks for the GPUs in it, before and
     after C(systemctl daemon-reload).
+  - That can take GPUs from a container to which the runtime gave them when it was started. So systemd is not told to read its
+    files again while somebody else's container of Docker has GPUs by the runtime, or by C(--gpus). The checks that need it are
+    then left out of RV(checks), and a warning says why; see RV(unproved).
   - The containers run an image that is made of the machine's own shell and C library, so no registry is needed, and whatever of
     a GPU is seen in them was put there by the runtime.
-  - What it makes for that, it removes. Of anybody else's containers it touches none.
+  - What it makes for that, it removes. Of anybody else's containers it stops and removes none.
   - A check that fails does not make the module fail; see RV(checks).
 author: [gpumesh.fleet contributors (@gpumesh)]
 requirements:
@@ -23,10 +26,12 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Nothing of the machine is ever changed, so containers are run in check mode, too.
+    details:
+      - What is installed and configured is never changed, so containers are run in check mode, too, and systemd reads its files
+        again.
   diff_mode:
     support: none
-    details: Nothing of the machine is ever changed.
+    details: What is installed and configured is never changed.
   idempotent:
     support: full
 options:
@@ -126,6 +131,22 @@ checks:
       type: str
       returned: always
       sample: "CDI in Docker: it is off in the running daemon; restart it ('systemctl restart docker')"
+unproved:
+  description: What was not looked at, because the look could have taken GPUs from somebody else's containers. It is no failure.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: What was not looked at.
+      type: str
+      returned: always
+      sample: Docker with CDI, after a daemon-reload
+    says:
+      description: Why, and what to do about it.
+      type: str
+      returned: always
+      sample: "Docker with CDI, after a daemon-reload: not proved, because training has GPUs now and could lose them"
 versions:
   description: Versions of C(toolkit), C(docker) and C(podman), as far as they are there.
   returned: always
@@ -172,7 +193,10 @@ def main() -> None:
     # Otherwise Podman's warning stands where its error is looked for.
     os.environ["PODMAN_IGNORE_CGROUPSV1_WARNING"] = "1"
     gate = Gate(Wanted(**module.params), gpu_programs.run, Path(module.tmpdir))
-    module.exit_json(changed=False, **gate.evidence())
+    evidence = gate.evidence()
+    for entry in gate.unproved:
+        module.warn(entry["says"])
+    module.exit_json(changed=False, **evidence)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ short_description: Fetch the key of a package repository, and refuse any other t
 description:
   - Fetches a file of OpenPGP keys, asks C(gpg) for the fingerprints of the keys in it, and fails unless they are exactly
     those that are pinned. One key more is refused as well, because whoever trusts the file would trust that, too.
-  - Returns the file's text for the task that puts it in its place. Writes nothing on the machine.
+  - A file that C(gpg) does not read to its end without a complaint is refused, and one with a secret key in it, too.
+  - Returns the keys for the task that puts them in their place, as C(gpg) writes them and not as the server sent them, so that
+    nothing is in them that C(gpg) has passed over. Writes nothing on the machine.
 author: [gpumesh.fleet contributors (@gpumesh)]
 requirements:
   - gpg on the machine
@@ -64,7 +66,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 content:
-  description: The text of the key file, unchanged.
+  description: The pinned keys, ASCII-armoured by C(gpg); the same text for the same keys.
   returned: when it holds the pinned keys and no other
   type: str
   sample: "-----BEGIN PGP PUBLIC KEY BLOCK-----\n..."
@@ -110,13 +112,7 @@ def main() -> None:
                 skipped=True,
                 msg="There is no gpg on this machine yet, so the key was not checked; a run would install it.",
             )
-        content = pinned_key.accepted(
-            key,
-            pinned_key.primary_fingerprints(key),
-            params["fingerprints"],
-            params["url"],
-            params["variable"],
-        )
+        content = pinned_key.accepted(key, params["fingerprints"], params["url"], params["variable"])
     except pinned_key.KeyRefused as problem:
         module.fail_json(msg=str(problem))
     module.exit_json(changed=False, content=content)

@@ -84,13 +84,19 @@ def _layers(variables: Mapping[str, Any]) -> dict[str, str]:
         variables.get("ansible_local") or (variables.get("ansible_facts") or {}).get("ansible_local") or {}
     ) or {}
     remembered = ((local.get("gpumesh") or {}) if isinstance(local, Mapping) else {}).get("layers") or {}
-    results = {str(layer): "applied" for layer in remembered}
+    results = {str(layer): _remembered(facts) for layer, facts in remembered.items()}
     for name in list(variables):
         if match := _GATE.match(str(name)):
             word = _gate(variables[name])
             if word or match[1] not in results:
                 results[match[1]] = word or "skipped"
     return results
+
+
+def _remembered(facts: Any) -> str:
+    """What a layer's facts say of it; one that judges and has not done so yet leaves an empty verdict."""
+    waits = isinstance(facts, Mapping) and "verdict" in facts and facts["verdict"] is None
+    return "deferred" if waits else "applied"
 
 
 def _gate(result: Any) -> str | None:

@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_SYSTEM = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin")
+_SYSTEM = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/sbin", "/usr/bin", "/bin")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Ran:
 
 
 def search_path() -> str:
-    """The PATH with the folders of administrators' programs, which not every PATH has."""
+    """The PATH with the folders of administrators' programs and of what was put there by hand, which not every PATH has."""
     given = [folder for folder in os.environ.get("PATH", "").split(":") if folder]
     return ":".join([*given, *(folder for folder in _SYSTEM if folder not in given)])
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Proves that containers see every GPU, by each route, also after a daemon-reload. What it makes for that, it removes.
 
+The daemon-reload is left out, and told as not proved, where it could take GPUs from other people's containers.
+
 This file is private to the gpumesh.fleet collection.
 """
 
@@ -107,6 +109,7 @@ class Gate:
 
     Attributes:
         checks: each with ``name``, ``ok`` and ``says``: what is wrong and what to do about it.
+        unproved: what could not be looked at, and is no failure for that; each with ``name`` and ``says``.
     """
 
     def __init__(self, wanted: Wanted, run: Run, folder: Path) -> None:
@@ -114,6 +117,7 @@ class Gate:
         self._run = run
         self._folder = folder
         self.checks: list[dict[str, Any]] = []
+        self.unproved: list[dict[str, str]] = []
 
     def evidence(self) -> dict[str, Any]:
         """Carry out all checks; what they found, with the versions and how many GPUs there are."""
@@ -142,6 +146,7 @@ class Gate:
                 versions[engine] = found[1]
         return {
             "checks": self.checks,
+            "unproved": self.unproved,
             "versions": versions,
             "gpus": len(uuids),
             "simulated": bool(wanted.gpu.get("simulated")),
@@ -319,6 +324,10 @@ class Gate:
                 says = self._lacking(made, name, way, uuids)
                 if self._check(way.route.name, not says, f"a container does not see every GPU: {says}"):
                     running.append((way, made, name))
+            asked = engines.get("docker") or Containers(self._run, self._folder, label=LABEL)
+            if others := asked.in_danger():
+                self._leave_out_reload([way.route.name for way, _made, _name in running], others)
+                return
             reload = self._ask("systemctl", "daemon-reload")
             for way, made, name in running:
                 says = self._lacking(made, name, way, uuids)
@@ -328,6 +337,16 @@ class Gate:
                     f"a running container has lost its GPUs to 'systemctl daemon-reload': {says or last_line(reload)}; its "
                     "devices are not a part of its own configuration, see that the runtime's mode is auto or cdi and use CDI",
                 )
+
+    def _leave_out_reload(self, names: Sequence[str], others: Sequence[str]) -> None:
+        """Say why nothing is known of what a daemon-reload does."""
+        says = (
+            f"not proved, because {', '.join(others)} {'has' if len(others) == 1 else 'have'} GPUs now and could lose them to the "
+            "'systemctl daemon-reload' that this check makes; run '--tags gate' when no other container uses a GPU"
+        )
+        for name in names:
+            entry = f"{name}, after a daemon-reload"
+            self.unproved.append({"name": entry, "says": f"{entry}: {says}"})
 
     def _prepare(self, engine: str, made: Containers) -> None:
         """Make the image, unless one was given."""

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The key file of a package repository: read within limits, and refused unless it holds exactly the pinned keys.
 
+What apt gets is what gpg has read, written anew: apt may ask another program than gpg, which might find keys in a file that gpg
+passes over.
+
 Nothing is written: gpg gets the file on its standard input, and neither reads nor makes a folder of its own.
 
 This file is private to the gpumesh.fleet collection.
@@ -9,9 +12,11 @@ This file is private to the gpumesh.fleet collection.
 from __future__ import annotations
 
 import http.client
+import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 LIMIT_BYTES = 1024 * 1024
 """More than any vendor's keys take; whatever is longer is no key file."""
@@ -24,13 +29,28 @@ _GPG_OPTIONS = (
     "--homedir=/nonexistent",
     "--no-keyring",
     "--trust-model=always",
-    "--show-keys",
-    "--with-colons",
+    "--no-autostart",
 )
+_SHOW = ("--show-keys", "--with-colons")
+# The keys go through all of an import, and to the standard output in the place of a keyring.
+_REWRITE = ("--quiet", "--armor", "--import-options=import-export", "--import")
 
 
 class KeyRefused(Exception):
     """What was fetched is not used; whole sentences for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What gpg finds in a key file.
+
+    Attributes:
+        fingerprints: of the primary public keys, upper case, in their order; empty for what is no key file.
+        problem: why these are not all that is in it, as the end of a sentence; empty: they are, as far as gpg knows.
+    """
+
+    fingerprints: list[str]
+    problem: str = ""
 
 
 def whole(
@@ -81,18 +101,20 @@ def _too_slow(url: str, seconds: float) -> str:
     return f"{url} could not be fetched within {seconds:g} seconds, so nothing was added."
 
 
-def primary_fingerprints(key: bytes, gpg: str = "gpg") -> list[str]:
-    """The fingerprints of the primary keys in a key file, upper case, in its order; empty for what is no key file.
-
-    Args:
-        gpg: the program, by name or path.
+def _ask(gpg: str, words: Sequence[str], key: bytes) -> subprocess.CompletedProcess[bytes]:
+    """What gpg makes of a key file.
 
     Raises:
         KeyRefused: gpg does not answer.
     """
     try:
-        done = subprocess.run(
-            [gpg, *_GPG_OPTIONS], input=key, check=False, capture_output=True, timeout=_GPG_SECONDS
+        return subprocess.run(
+            [gpg, *_GPG_OPTIONS, *words],
+            input=key,
+            check=False,
+            capture_output=True,
+            timeout=_GPG_SECONDS,
+            env={**os.environ, "LC_ALL": "C", "LANGUAGE": ""},
         )
     except subprocess.TimeoutExpired:
         raise KeyRefused(
@@ -100,8 +122,31 @@ def primary_fingerprints(key: bytes, gpg: str = "gpg") -> list[str]:
         ) from None
     except OSError as problem:
         raise KeyRefused(f"gpg cannot be run, so nothing was added: {problem}.") from problem
-    # Its exit status says nothing that the list does not: what is no key file has an empty one.
-    return listed(done.stdout.decode("utf-8", "replace"))
+
+
+def _complaint(ran: subprocess.CompletedProcess[bytes]) -> str:
+    """What gpg says of what it cannot read."""
+    lines = ran.stderr.decode("utf-8", "replace").strip().splitlines()
+    return lines[0].removeprefix("gpg: ")[:300] if lines else f"it ended with status {ran.returncode}"
+
+
+def keys_in(key: bytes, gpg: str = "gpg") -> Keys:
+    """What is in a key file.
+
+    Args:
+        gpg: the program, by name or path.
+
+    Raises:
+        KeyRefused: gpg does not answer.
+    """
+    ran = _ask(gpg, _SHOW, key)
+    listing = ran.stdout.decode("utf-8", "replace")
+    if any(line.startswith("sec:") for line in listing.splitlines()):
+        problem = "there is a secret key in it"
+    else:
+        # A key of a version that it does not know is not in its list; it is told by the status alone.
+        problem = f"gpg says '{_complaint(ran)}'" if ran.returncode else ""
+    return Keys(listed(listing), problem)
 
 
 def listed(listing: str) -> list[str]:
@@ -124,19 +169,21 @@ def normal(fingerprint: str) -> str:
     return fingerprint.replace(" ", "").upper()
 
 
-def accepted(key: bytes, found: Sequence[str], pinned: Sequence[str], url: str, variable: str) -> str:
-    """The text of a key file that holds exactly the pinned keys.
+def accepted(key: bytes, pinned: Sequence[str], url: str, variable: str, gpg: str = "gpg") -> str:
+    """The text of a key file that holds exactly the pinned keys, as gpg writes it: the same for the same keys each time.
 
     A further primary key in it would be trusted as well, so it is refused, too.
 
     Args:
-        found: the fingerprints of the primary keys in it.
         pinned: the fingerprints as the user wrote them.
         variable: the name of the variable that holds them.
+        gpg: the program, by name or path.
 
     Raises:
-        KeyRefused: it holds other keys, or is no text.
+        KeyRefused: it holds other keys or more than keys, or is no text; or gpg does not answer.
     """
+    there = keys_in(key, gpg)
+    found = there.fingerprints
     if not pinned or sorted(found) != sorted(map(normal, pinned)):
         holds = f"the key {' and '.join(found)}" if found else "no key"
         pins = (
@@ -149,9 +196,22 @@ def accepted(key: bytes, found: Sequence[str], pinned: Sequence[str], url: str, 
             "has announced a new key."
         )
     try:
-        return key.decode("utf-8")
+        key.decode("utf-8")
     except UnicodeDecodeError:
         raise KeyRefused(
             f"What is at {url} is a binary key file, and apt reads what is in a file .asc as ASCII armour, so nothing was "
             "added. Use the address of the vendor's armoured key file."
         ) from None
+    if there.problem:
+        raise KeyRefused(_more(url, there.problem))
+    ran = _ask(gpg, _REWRITE, key)
+    if ran.returncode or keys_in(ran.stdout, gpg) != there:
+        raise KeyRefused(_more(url, f"gpg does not write it anew: '{_complaint(ran)}'"))
+    return ran.stdout.decode("ascii")
+
+
+def _more(url: str, problem: str) -> str:
+    return (
+        f"What is at {url} holds the pinned key, but may hold others that apt would trust as well: {problem}. So nothing was "
+        "added. Use the address of a file with nothing but the vendor's public key."
+    )

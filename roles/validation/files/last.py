@@ -8,7 +8,7 @@ usage: last.py profile                  read the profile as a run does, and say 
        last.py follow SINCE SECONDS     wait for its end, about so long at most, and tell how far it is
        last.py stamp RUN FINGERPRINT    note at a run what it was of
        last.py pack RUN                 put a run into one archive
-       last.py first-boot ORDER         a run that is waited for, and its verdict in the login message
+       last.py first-boot ORDER         a run that is waited for, and its verdict in the login message and the layer's facts
 
 What it prints is JSON. An ORDER is JSON, too: suite, device, seconds (at most), root.
 """
@@ -25,7 +25,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,9 @@ COMMAND = "/usr/local/bin/gpu-acceptance"
 UNIT = "gpumesh-acceptance.service"
 LOG = Path("/run/gpumesh-acceptance.log")
 STAMP = ".holds-for"
+SOURCE = "gpumesh.fleet.validation"
+RELOADED = ", after a daemon-reload"
+"""Ends the names of what the gate of gpu_runtime proves only where no other container could lose its GPUs by it."""
 _SECONDS = 30
 _TAIL = 600
 _LONGEST_STEP = 600.0
@@ -86,12 +89,19 @@ def layers() -> dict[str, Any]:
     try:
         found = json.loads(read_text(FACTS))["layers"]
         return {
-            name: {key: value for key, value in found[name].items() if key not in ("when", "from")}
+            name: {key: _lasting(value) for key, value in found[name].items() if key not in ("when", "from")}
             for name in ("gpu_runtime", "ai_frameworks")
             if name in found
         }
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def _lasting(value: Any) -> Any:
+    """A fact, without the checks that were made or left out for the sake of who else had GPUs at the time."""
+    if not isinstance(value, list):
+        return value
+    return [each for each in value if not (isinstance(each, str) and each.endswith(RELOADED))]
 
 
 def asked(*command: str) -> str:
@@ -188,7 +198,7 @@ def _last_words() -> str:
 
 
 def first_boot(order: str) -> dict[str, Any]:
-    """Make a run, wait for it, and tell whoever logs in. Whatever happens, it says something."""
+    """Make a run, wait for it, tell whoever logs in, and leave the layer's facts. Whatever happens, it says something."""
     given = json.loads(order)
     since = time.time()
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
@@ -208,7 +218,36 @@ def first_boot(order: str) -> dict[str, Any]:
         f"{run['verdict']['checks']}: {run['verdict']['says']} ({run['coverage']['says']}).\n"
         f"'gpu-acceptance run' makes it again; {run['folder']} has what was measured."
     )
+    try:
+        recorded(run)
+    except (OSError, ValueError, TypeError, AttributeError) as problem:
+        # The journal keeps it. The unit does not fail by it, since the run is made and told.
+        print(f"{FACTS} was left as it is: {problem}", file=sys.stderr)
     return {"run": run["id"]}
+
+
+def recorded(run: dict[str, Any]) -> None:
+    """Leave the layer's facts, as the role does with module layer_facts, so that its next run finds nothing to change."""
+    present = json.loads(FACTS.read_text(encoding="utf-8")) if FACTS.is_file() else {}
+    entry = {
+        "from": SOURCE,
+        "suite": run["suite"],
+        "verdict": run["verdict"]["checks"],
+        "hardware": run["verdict"]["hardware"],
+        "label": run["label"],
+        "coverage": run["coverage"]["says"],
+        "run": run["id"],
+        "versions": run["versions"],
+        "warned": [check["name"] for check in run["warned"]],
+        "when": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    document = {**present, "layers": {**present.get("layers", {}), "validation": entry}}
+    FACTS.parent.mkdir(parents=True, exist_ok=True)
+    # Ansible reads only what ends in .fact, so it never sees this one.
+    new = FACTS.with_name(f"{FACTS.name}.new")
+    new.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    new.chmod(0o644)
+    new.replace(FACTS)
 
 
 def told(says: str) -> None:

@@ -9,10 +9,14 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+import yaml
+from ansible_collections.gpumesh.fleet.plugins.module_utils._host import documents
 
 from tests.unit.roles.test_validation_programs import FILES, last, run_of
 
@@ -154,6 +158,7 @@ def fact(folder: Path, **layers: object) -> None:
             True,
         ),
         (lambda folder: fact(folder, gpu_runtime={"when": "now", "from": "here", "versions": "1.19"}), False),
+        (lambda folder: fact(folder, gpu_runtime={"versions": "1.18", "checks": ["CDI"]}), False),
         (
             lambda folder: fact(folder, gpu_runtime={"versions": "1.18"}, ai_frameworks={"versions": "1"}),
             False,
@@ -173,6 +178,107 @@ def test_a_run_holds_no_longer_when_what_it_checked_is_another(
     assert last.look(root)["run"] is not None
     change(tmp_path)
     assert (last.look(root)["run"] is not None) is holds
+
+
+def test_a_run_holds_whether_or_not_the_gate_could_make_its_daemon_reload(
+    last: ModuleType, tmp_path: Path
+) -> None:
+    found = []
+    for checks in (["CDI", "CDI, after a daemon-reload"], ["CDI"], []):
+        fact(tmp_path, gpu_runtime={"versions": "1.18", "checks": checks})
+        found.append(last.look(str(tmp_path / "root"))["fingerprint"])
+    assert found[0] == found[1] != found[2]
+
+
+# The first boot
+
+
+@pytest.fixture
+def first_boot(last: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """The first boot of a machine, on which the acceptance command leaves such a run; to the file of facts."""
+
+    def boot(**run: Any) -> Path:
+        begin = datetime.now(UTC).isoformat(timespec="milliseconds")
+        run_of(last, RUN, **{"begin": begin, "label": "SIMULATED", "versions": {"driver": "580"}, **run})
+        monkeypatch.setattr(last, "COMMAND", "true")
+        # The run lies there before it is made, so the clock stands still.
+        moment = datetime.fromisoformat(begin).timestamp()
+        monkeypatch.setattr(last.time, "time", lambda: moment)
+        order = {"suite": "quick", "device": "cuda", "seconds": 60, "root": str(tmp_path / "root")}
+        last.first_boot(json.dumps(order))
+        return Path(last.FACTS)
+
+    return boot
+
+
+def test_the_first_boot_leaves_the_facts_that_the_role_would_leave(
+    first_boot: Callable[..., Path], last: ModuleType, tmp_path: Path
+) -> None:
+    before = {
+        "from": last.SOURCE,
+        "suite": "full",
+        "verdict": None,
+        "hardware": None,
+        "coverage": "no check has run yet",
+    }
+    present = {"more": "é", "layers": {"docker": {"from": "here", "when": "then"}, "validation": before}}
+    (tmp_path / "gpumesh.fact").write_text(json.dumps(present))
+    warned = {
+        "name": "pcie",
+        "verdict": "WARN",
+        "says": "",
+        "advice": "",
+        "applies": True,
+        "waived": "",
+        "begin": "x",
+    }
+    file = first_boot(checks=[warned])
+    found = json.loads(file.read_text(encoding="utf-8"))
+    facts = {
+        "suite": "quick",
+        "verdict": "PASS",
+        "hardware": "PASS",
+        "label": "SIMULATED",
+        "coverage": "1 of 1 checks ran",
+        "run": RUN,
+        "versions": {"driver": "580"},
+        "warned": ["pcie"],
+    }
+    when = found["layers"]["validation"]["when"]
+    assert datetime.fromisoformat(when).tzinfo is not None
+    document = documents.with_layer(present, "validation", facts, "gpumesh.fleet.validation", when)
+    assert file.read_text(encoding="utf-8") == documents.render(document)
+    # The role's next run finds nothing to change; nor do the names of its facts differ.
+    assert documents.with_layer(found, "validation", facts, "gpumesh.fleet.validation", "later") == found
+    role = yaml.safe_load((FILES.parent / "vars/main.yml").read_text(encoding="utf-8"))
+    assert list(role["__validation_facts"]) == list(facts)
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert not list(tmp_path.glob("*.new"))
+
+
+def test_the_first_boot_of_a_machine_without_facts_makes_them(first_boot: Callable[..., Path]) -> None:
+    assert json.loads(first_boot().read_text(encoding="utf-8")).keys() == {"layers"}
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[]"])
+def test_facts_that_cannot_be_read_are_left_and_the_login_message_is_written(
+    first_boot: Callable[..., Path],
+    last: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+) -> None:
+    (tmp_path / "gpumesh.fact").write_text(text)
+    assert first_boot().read_text() == text
+    assert "was left as it is" in capsys.readouterr().err
+    assert "GPU acceptance at the first boot: PASS: all" in last.MESSAGE.read_text()
+
+
+def test_a_first_run_that_does_not_come_to_its_end_is_no_verdict(
+    first_boot: Callable[..., Path], last: ModuleType
+) -> None:
+    assert not first_boot(state="running").exists()
+    assert "UNKNOWN" in last.MESSAGE.read_text()
 
 
 # A run that a play left going

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -111,3 +113,55 @@ def test_results_that_are_cut_off_are_refused(tmp_path: Path) -> None:
     ran = results(junit)
     assert ran.returncode == 1
     assert len(ran.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def tests_of_image() -> ModuleType:
+    """The gate's tests as a module."""
+    spec = importlib.util.spec_from_file_location("gate_test_image", GATE / "test_image.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+DEFERRED = {"from": "gpumesh.fleet.validation", "suite": "full", "verdict": None, "hardware": None}
+JUDGED = {
+    "from": "gpumesh.fleet.validation",
+    "suite": "quick",
+    "verdict": "PASS",
+    "run": "20261127T100000Z-quick",
+}
+
+
+@pytest.mark.parametrize(
+    ("listed", "found", "same"),
+    [
+        (DEFERRED, DEFERRED, True),
+        # What the first boot has measured.
+        (DEFERRED, JUDGED, True),
+        (DEFERRED, {**JUDGED, "from": "somebody"}, False),
+        (DEFERRED, {**DEFERRED, "suite": "quick"}, False),
+        (DEFERRED, None, False),
+        (JUDGED, {**JUDGED, "verdict": "FAIL"}, False),
+        (None, JUDGED, False),
+    ],
+)
+def test_what_the_first_boot_measures_is_no_difference_from_the_list(
+    tests_of_image: ModuleType, listed: dict[str, Any] | None, found: dict[str, Any] | None, same: bool
+) -> None:
+    def layers(facts: dict[str, Any] | None, version: int = 1) -> dict[str, Any]:
+        return {"docker": {"version": version}, **({"validation": facts} if facts else {})}
+
+    def proved(machine: dict[str, Any]) -> bool:
+        try:
+            tests_of_image.test_layers_are_those_of_the_list(gate, {"layers": machine})
+        except AssertionError:
+            return False
+        return True
+
+    gate = SimpleNamespace(inventory={"layers": layers(listed)})
+    assert proved(layers(found)) is same
+    # Of the other layers nothing is let pass.
+    assert not proved(layers(found, version=2))

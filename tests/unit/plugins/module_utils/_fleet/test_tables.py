@@ -168,6 +168,16 @@ def test_the_fleet_at_the_end_of_a_run() -> None:
     ]
 
 
+def test_a_layer_that_has_no_verdict_yet_is_deferred() -> None:
+    def shown(facts: Any) -> list[str]:
+        variables = {"agate": {"ansible_local": {"gpumesh": {"layers": {"base": {}, "validation": facts}}}}}
+        return status_table.lines(variables, ["agate"])[1].split()[-3:]
+
+    assert shown({"verdict": None, "coverage": "no check has run yet"}) == ["applied", "deferred", "unknown"]
+    assert shown({"verdict": "FAIL"}) == ["applied", "applied", "unknown"]
+    assert shown("what nobody writes") == ["applied", "applied", "unknown"]
+
+
 def test_why_a_price_is_unknown_is_no_source_of_prices() -> None:
     made = plan.make(
         fleet(machine("ore")), [], LiveQuotes({}), sick={"iron": errors.Unavailable("no answer")}

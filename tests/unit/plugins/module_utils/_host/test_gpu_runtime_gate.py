@@ -14,7 +14,7 @@ from ansible_collections.gpumesh.fleet.plugins.module_utils._host.gpu_programs i
 from ansible_collections.gpumesh.fleet.plugins.module_utils._host.gpu_runtime_gate import Gate, Wanted, reason
 from ansible_collections.gpumesh.fleet.plugins.modules import gpu_runtime_gate as module
 
-from tests.little_docker import LittleDocker
+from tests.little_docker import LittleContainer, LittleDocker
 from tests.module_runner import run_module
 
 UUIDS = tuple(f"GPU-00000000-0000-0000-0000-00000000000{index}" for index in range(4))
@@ -331,6 +331,60 @@ def test_a_daemon_reload_that_fails_proves_nothing(tmp_path: Path, machine: Mach
     said = failures(one)
     assert len(said) == 3
     assert all(": System has not been booted with systemd; its devices" in text for text in said)
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        LittleContainer("training", "theirs:1", runtime="nvidia"),
+        LittleContainer("training", "theirs:1", requests='[{"Capabilities":[["gpu"]]}]'),
+    ],
+    ids=["runtime", "gpus"],
+)
+@pytest.mark.parametrize("docker", [True, False])
+def test_systemd_is_let_be_while_somebody_elses_container_could_lose_its_gpus(
+    tmp_path: Path, machine: Machine, theirs: LittleContainer, docker: bool
+) -> None:
+    machine.docker.containers["training"] = theirs
+    one = gate(tmp_path, machine.run, docker=docker, podman=True)
+    one.containers(EVERY)
+    assert not [command for command in machine.commands if command[0] == "systemctl"]
+    assert failures(one) == []
+    # It is neither among what was proved nor among what failed.
+    assert not [entry for entry in one.checks if RELOADED in entry["name"]]
+    names = (
+        ["Docker with the runtime nvidia", "Docker with CDI", "Docker with CDI, one GPU"] if docker else []
+    )
+    assert [entry["name"] for entry in one.unproved] == [
+        f"{name}{RELOADED}" for name in (*names, "Podman with CDI")
+    ]
+    assert one.unproved[0]["says"] == (
+        f"{one.unproved[0]['name']}: not proved, because training has GPUs now and could lose them to the 'systemctl "
+        "daemon-reload' that this check makes; run '--tags gate' when no other container uses a GPU"
+    )
+    assert machine.docker.containers.pop("training") is theirs
+
+
+def test_other_containers_without_gpus_stand_in_nobodys_way(tmp_path: Path, machine: Machine) -> None:
+    machine.docker.containers["web"] = LittleContainer("web", "theirs:1")
+    one = gate(tmp_path, machine.run)
+    one.containers(EVERY)
+    assert len([entry for entry in one.checks if RELOADED in entry["name"]]) == 3
+    assert one.unproved == []
+    del machine.docker.containers["web"]
+
+
+def test_what_was_not_proved_is_warned_of(monkeypatch: pytest.MonkeyPatch, places: Path) -> None:
+    def evidence(one: Gate) -> dict[str, Any]:
+        one._leave_out_reload(["Docker with CDI"], ["training", "serving"])
+        return {"checks": one.checks, "unproved": one.unproved}
+
+    warned: list[str] = []
+    monkeypatch.setattr(Gate, "evidence", evidence)
+    monkeypatch.setattr(module.AnsibleModule, "warn", lambda _self, says: warned.append(says))
+    told = run_module(module.main, version="", packages=[], gpu={})
+    assert warned == [entry["says"] for entry in told["unproved"]]
+    assert "because training, serving have GPUs now" in warned[0]
 
 
 def test_a_container_that_does_not_start_is_told_with_the_engines_reason(
