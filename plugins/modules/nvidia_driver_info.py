@@ -123,6 +123,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpumesh.fleet.plugins.module_utils._host.driver import survey
+from ansible_collections.gpumesh.fleet.plugins.module_utils._host.driver.programs import Failed
 
 
 def main() -> None:
@@ -150,7 +151,10 @@ def main() -> None:
             kernel: str((found or {}).get("version", "")) for kernel, found in params["modules"].items()
         },
     )
-    found = survey.look(Path(params["source"]), Path(params["keyring"]))
+    try:
+        found = survey.look(Path(params["source"]), Path(params["keyring"]))
+    except Failed as problem:
+        module.fail_json(msg=str(problem))
     module.exit_json(changed=False, machine={**found, **survey.compare(wanted)})
 
 

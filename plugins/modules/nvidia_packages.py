@@ -36,10 +36,9 @@ options:
     choices: [present, pinned, held]
     default: present
   packages:
-    description: The driver's own packages, all to be of one version.
+    description: The driver's own packages, all to be of one version. Required if O(state=present).
     type: list
     elements: str
-    default: []
   module:
     description: The one among O(packages) that brings the kernel module.
     type: str
@@ -50,7 +49,7 @@ options:
     elements: str
     default: []
   version:
-    description: A branch such as V(580), or one driver such as V(580.178.04).
+    description: A branch such as V(580), or one driver such as V(580.178.04). Required if O(state=present).
     type: str
   loose:
     description: Those of O(packages) whose version is their own.
@@ -68,15 +67,13 @@ options:
     elements: str
     default: []
   pin:
-    description: The vendor's packages that pin the branch.
+    description: The vendor's packages that pin the branch. Required if O(state=pinned).
     type: list
     elements: str
-    default: []
   patterns:
-    description: Regular expressions of the names of the layer's packages.
+    description: Regular expressions of the names of the layer's packages. Required if O(state=held).
     type: list
     elements: str
-    default: []
   kernel_held:
     description: Whether V(held) holds what would bring another kernel as well.
     type: bool
@@ -143,7 +140,7 @@ def order(params: dict[str, Any]) -> installation.Order:
         loose=frozenset(params["loose"]),
         prebuilt=params["build"] == "prebuilt",
         kernels=tuple(params["kernels"]),
-        patterns=tuple(params["patterns"]),
+        patterns=tuple(params["patterns"] or ()),
     )
 
 
@@ -154,11 +151,8 @@ def carried_out(params: dict[str, Any], check: bool) -> dict[str, Any]:
     if params["state"] == "held":
         holding = installation.hold(params["patterns"], params["kernel_held"], carry_out=not check)
         return {"changed": bool(holding), "holds": holding.add, "lets_go": holding.drop}
-    if check:
-        transaction = installation.plan(order(params))
-        changed = bool(transaction)
-    else:
-        transaction, changed = installation.install(order(params))
+    install = installation.foresee if check else installation.install
+    transaction, changed = install(order(params))
     return {
         "changed": changed,
         "orders": transaction.orders,
@@ -169,27 +163,32 @@ def carried_out(params: dict[str, Any], check: bool) -> dict[str, Any]:
 
 def main() -> None:
     """Do it, and put the machine back where that fails half-way."""
-    names = {"type": "list", "elements": "str", "default": []}
+    required = {"type": "list", "elements": "str"}
+    names = {**required, "default": []}
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["present", "pinned", "held"], "default": "present"},
-            "packages": names,
+            "packages": required,
             "module": {"type": "str", "default": ""},
             "further": names,
             "version": {"type": "str"},
             "loose": names,
             "build": {"type": "str", "choices": ["dkms", "prebuilt"], "default": "dkms"},
             "kernels": names,
-            "pin": names,
-            "patterns": names,
+            "pin": required,
+            "patterns": required,
             "kernel_held": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
-        required_if=[("state", "present", ("packages", "version"))],
+        required_if=[
+            ("state", "present", ("packages", "version")),
+            ("state", "pinned", ("pin",)),
+            ("state", "held", ("patterns",)),
+        ],
     )
     try:
         result = carried_out(module.params, module.check_mode)
-    except Failed as problem:
+    except (Failed, OSError) as problem:
         if module.check_mode or module.params["state"] == "held":
             module.fail_json(msg=str(problem))
         module.fail_json(msg=f"{problem}\n{snapshot.put_back()}")

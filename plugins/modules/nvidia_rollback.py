@@ -130,7 +130,7 @@ def main() -> None:
         if plan.needed and not module.check_mode:
             begun = True
             stays = rollback.go(plan, wish)
-    except Failed as problem:
+    except (Failed, OSError) as problem:
         module.fail_json(msg=f"{problem}.", changed=begun)
     module.exit_json(
         changed=plan.needed,

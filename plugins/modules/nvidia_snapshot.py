@@ -30,7 +30,8 @@ options:
       - V(present) notes how the machine is. What a run that was killed while it installed has noted stays, as that is the
         state to go back to.
       - V(restored) puts the machine back as noted, and forgets the note.
-      - V(absent) forgets the note and what M(gpumesh.fleet.nvidia_trial) has built.
+      - V(absent) forgets the note and what M(gpumesh.fleet.nvidia_trial) has built, and lets dpkg build modules again where a
+        run that was killed has left it otherwise.
     type: str
     choices: [present, restored, absent]
     default: present
@@ -51,14 +52,27 @@ EXAMPLES = r"""
 
 RETURN = r"""
 says:
-  description: That the machine was put back, and what could not be, in one sentence.
+  description: That the machine was put back, and what could not be, or that there is no note, in one sentence.
   returned: if O(state=restored)
   type: str
   sample: The machine was put back as it was.
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpumesh.fleet.plugins.module_utils._host.driver import snapshot
+from ansible_collections.gpumesh.fleet.plugins.module_utils._host.driver.programs import Failed
+
+
+def carried_out(params: dict[str, Any], carry_out: bool) -> dict[str, Any]:
+    """What the state asks for."""
+    if params["state"] == "restored":
+        there = snapshot.exists()
+        return {"changed": there, "says": snapshot.put_back() if carry_out else ""}
+    if params["state"] == "absent":
+        return {"changed": snapshot.forget(carry_out)}
+    return {"changed": snapshot.take(params["files"], carry_out)}
 
 
 def main() -> None:
@@ -70,13 +84,11 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    state, carry_out = module.params["state"], not module.check_mode
-    if state == "restored":
-        there = snapshot.exists()
-        module.exit_json(changed=there, says=snapshot.put_back() if carry_out else "")
-    if state == "absent":
-        module.exit_json(changed=snapshot.forget(carry_out))
-    module.exit_json(changed=snapshot.take(module.params["files"], carry_out))
+    try:
+        result = carried_out(module.params, not module.check_mode)
+    except (Failed, OSError) as problem:
+        module.fail_json(msg=str(problem))
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

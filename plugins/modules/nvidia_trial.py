@@ -82,9 +82,9 @@ def main() -> None:
         module.exit_json(changed=not done, built={})
     try:
         built = trial.build(trying)
-    except Failed as problem:
+    except (Failed, OSError) as problem:
         module.fail_json(msg=str(problem))
-    module.exit_json(changed=built.changed, built=dict(built.versions))
+    module.exit_json(changed=True, built=built)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from . import paths
-from .programs import Failed, compiler_errors, run
+from .programs import Failed, compiler_errors, run, there
 
 NO_BUILD_TEXT = "The role nvidia_driver of gpumesh.fleet is at work; it builds the modules itself.\n"
 # How every version of ours has begun it.
@@ -43,7 +43,7 @@ def build_log(tree: Path, said: str) -> str:
 
 def install(kernels: Iterable[str]) -> bool:
     """Have DKMS install every module for every kernel: as the trial has built it, or built now; whether that changes anything."""
-    if shutil.which("dkms") is None:
+    if not there("dkms"):
         return False
     kernels, before = list(kernels), run("dkms", "status")
     for name, version in sources():
@@ -68,6 +68,15 @@ def installed() -> list[str]:
     return sorted(set(re.findall(r"^nvidia[^,]*, ([^,]+), \S+: installed", said, re.MULTILINE)))
 
 
+def unbuilt(kernels: Iterable[str]) -> list[str]:
+    """The kernels that DKMS would have to install a module of ours for."""
+    if not there("dkms"):
+        return []
+    rows = re.findall(r"^(\S+)/(\S+), ([^,]+), \S+: installed", run("dkms", "status")[1], re.MULTILINE)
+    modules = sources()
+    return [kernel for kernel in kernels if not {(*module, kernel) for module in modules} <= set(rows)]
+
+
 def uninstall(kernels: Iterable[str]) -> None:
     """Take the driver's modules of these kernels out of DKMS."""
     for kernel in kernels:
@@ -76,8 +85,9 @@ def uninstall(kernels: Iterable[str]) -> None:
 
 
 def builds_held_back() -> bool:
-    """Whether dpkg builds no modules, because of us or of the administrator."""
-    return paths.NO_BUILD.exists()
+    """Whether dpkg builds no modules because of us; the administrator's own word is no trace of a run."""
+    file = paths.NO_BUILD
+    return file.exists() and file.read_text(encoding="utf-8", errors="replace").startswith(_OURS)
 
 
 def without_builds(action: Callable[[], Result]) -> Result:
@@ -95,7 +105,7 @@ def without_builds(action: Callable[[], Result]) -> Result:
 def allow_builds() -> None:
     """Let dpkg build modules again: also where a killed run has left it otherwise, but not where the administrator has."""
     file = paths.NO_BUILD
-    if file.exists() and file.read_text(encoding="utf-8").startswith(_OURS):
+    if builds_held_back():
         file.unlink()
         if not any(file.parent.iterdir()):
             file.parent.rmdir()

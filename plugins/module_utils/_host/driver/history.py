@@ -13,7 +13,7 @@ from typing import Any
 
 from . import packages, paths
 from .family import driver_of, is_stack, stack_of
-from .kept_files import keep
+from .kept_files import keep, write_note
 
 KEPT = 10
 # One driver: when it was noted and by what (`found`, `run`, or where a way back went), its packages, marks, holds, files.
@@ -75,14 +75,10 @@ def load() -> History:
 
 
 def save(history: History) -> None:
-    """In one step, so that a killed run leaves the old or the new one. The files in it may hold what only root may read."""
-    paths.HISTORY.parent.mkdir(parents=True, exist_ok=True)
+    """Write it down, with the first state and the newest ones."""
     states = history["states"]
     history["states"] = states if len(states) <= KEPT else [states[0], *states[1 - KEPT :]]
-    new = paths.HISTORY.with_suffix(".new")
-    new.touch(mode=0o600)
-    new.write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
-    new.replace(paths.HISTORY)
+    write_note(paths.HISTORY, history)
 
 
 def note(files: Iterable[str], carry_out: bool = True) -> bool:

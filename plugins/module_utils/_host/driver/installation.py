@@ -6,13 +6,13 @@ This file is private to the gpumesh.fleet collection.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from . import dkms, packages, paths
 from .family import PINNING, PREBUILT, fits, is_driver, upstream
+from .kept_files import read_note, write_note
 from .programs import APT, Failed, must
 
 
@@ -79,6 +79,13 @@ def plan(order: Order) -> Transaction:
             f"apt would remove {', '.join(foreign)} for the driver; remove it yourself if that is meant"
         )
     return transaction
+
+
+def foresee(order: Order) -> tuple[Transaction, bool]:
+    """What `install` would return; Failed where `plan` is."""
+    transaction = plan(order)
+    unbuilt = [] if order.prebuilt else dkms.unbuilt(order.kernels)
+    return transaction, bool(transaction or packages.half_way() or unbuilt)
 
 
 def install(order: Order) -> tuple[Transaction, bool]:
@@ -213,12 +220,10 @@ def hold(patterns: Iterable[str], kernel: bool, carry_out: bool) -> Holding:
         packages.mark("unhold", holding.drop)
         note = sorted(set(wanted) & {*mine, *holding.add})
         if note != mine:
-            paths.HOLDS.parent.mkdir(parents=True, exist_ok=True)
-            paths.HOLDS.write_text(json.dumps(note), encoding="utf-8")
+            write_note(paths.HOLDS, note)
     return holding
 
 
 def ours() -> list[str]:
     """What is held by this layer."""
-    found: list[str] = json.loads(paths.HOLDS.read_text(encoding="utf-8")) if paths.HOLDS.exists() else []
-    return found
+    return list(read_note(paths.HOLDS) or [])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files as they are noted for a way back, and put back from the note.
+"""Files as they are noted for a way back, and put back from the note; and notes as files.
 
 This file is private to the gpumesh.fleet collection.
 """
@@ -7,6 +7,7 @@ This file is private to the gpumesh.fleet collection.
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -50,3 +51,32 @@ def put(path: str, was: Kept) -> bool:
     place.write_bytes(content(was))
     place.chmod(was["mode"])
     return True
+
+
+# -- notes -------------------------------------------------------------------------------------------------------------
+
+
+def write_note(path: Path, note: Any) -> None:
+    """In one step, so that a killed run leaves the old or the new one.
+
+    The files that it tells of may hold what only root may read.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o600, exist_ok=False)
+    new.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+    new.replace(path)
+
+
+def read_note(path: Path) -> Any:
+    """What was noted in a file; None where there is none, or one that was cut off."""
+    return parsed(path.read_bytes()) if path.exists() else None
+
+
+def parsed(text: bytes) -> Any:
+    """What a note says; None where it is empty or was cut off."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

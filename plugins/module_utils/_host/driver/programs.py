@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def run(
         errors: whether what it says on its standard error is wanted as well.
 
     Returns:
-        Its exit status and everything it said; 127 where there is no such program, 124 where it did not end in time.
+        Its exit status and everything it said; 127 where there is no such program, 126 where it may not be
+        executed, 124 where it did not end in time.
     """
     quiet = {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "PATH": _PATH}
     try:
@@ -61,14 +63,22 @@ def run(
         )
     except FileNotFoundError:
         return 127, f"{command[0]} is not installed"
+    except PermissionError:
+        return 126, f"{command[0]} cannot be executed"
     except subprocess.TimeoutExpired:
         return 124, f"{command[0]} did not end within {seconds or 0:g} seconds"
     return done.returncode, done.stdout
 
 
+def there(program: str) -> bool:
+    """Whether there is such a program, where `run` looks for it."""
+    return shutil.which(program, path=_PATH) is not None
+
+
 def must(what: str, *command: str, cwd: Path | None = None) -> str:
     """What a program says that has to succeed; Failed, which begins with `what`, where it does not."""
-    status, said = run(*command, cwd=cwd)
+    # However long it takes: apt that is killed in the middle leaves packages half-way.
+    status, said = run(*command, seconds=None, cwd=cwd)
     if status != 0:
         raise Failed(f"{what}: {complaint(said)}")
     return said

@@ -8,7 +8,6 @@ This file is private to the gpumesh.fleet collection.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,8 +17,8 @@ from . import history as notes
 from .family import is_stack, upstream
 from .history import History, State
 from .installation import ours
-from .kept_files import content, put
-from .programs import APT, Failed, must, run
+from .kept_files import content, parsed, put
+from .programs import APT, Failed, must, run, there
 from .way_back import Exchange, Plan, Wish, dangling_links, exchange, target
 
 _FOLDERS = ("gpumesh", "nvidia-persistenced.service.d", "nvidia-persistenced.service.wants")
@@ -39,12 +38,12 @@ def go(plan: Plan, wish: Wish) -> str:
         try:
             if not trial.is_done(trying):
                 trial.build(trying)
-        except Failed as problem:
+        except (Failed, OSError) as problem:
             _abandon()
             raise Failed(f"{problem}\nThe driver was left as it is") from problem
     try:
         return _swap(wish)
-    except Failed as problem:
+    except (Failed, OSError) as problem:
         raise Failed(f"{problem}; run it again, it goes on from there") from problem
 
 
@@ -68,13 +67,13 @@ def _prepare(wish: Wish) -> None:
     change = exchange(history, present, wanted)
     if not change.news:
         return
-    for path, was in wanted["files"].items():
-        if apt_trial.is_apts(path) and was is not None:
-            put(path, was)
     try:
+        for path, was in wanted["files"].items():
+            if apt_trial.is_apts(path) and was is not None:
+                put(path, was)
         must("the package lists cannot be fetched", *APT, "update")
         must("the packages cannot be fetched", *APT, "--download-only", *change.arguments)
-    except Failed:
+    except (Failed, OSError):
         _abandon()
         raise
 
@@ -148,7 +147,7 @@ def _purge_residues(history: History, wanted: State) -> None:
 
 def _mark(history: History, present: State, wanted: State) -> None:
     """Holds and marks as they were, of our packages only."""
-    then_ours = json.loads(content(wanted["files"].get(str(paths.HOLDS))) or b"[]")
+    then_ours = parsed(content(wanted["files"].get(str(paths.HOLDS)))) or []
     may = {*ours(), *then_ours, *history["came"], *present["packages"], *wanted["packages"]}
     here, held, then = set(packages.installed()), set(packages.holds()), set(wanted["holds"])
     packages.mark("unhold", sorted((held - then) & may))
@@ -169,7 +168,7 @@ def _take_up(changed: Iterable[str]) -> None:
         if not (paths.UNITS / paths.TUNING).exists():
             run("systemctl", "stop", paths.TUNING)
             run("systemctl", "reset-failed", paths.TUNING)
-    if any(path.startswith("/etc/modprobe.d/") for path in changed) and shutil.which("update-initramfs"):
+    if any(path.startswith("/etc/modprobe.d/") for path in changed) and there("update-initramfs"):
         must("the initial file systems cannot be made anew", "update-initramfs", "-u", "-k", "all")
     if any(path.startswith("/etc/apt/sources.list.d/") for path in changed):
         # So that nothing of a removed repository stays in the lists. Without a network this is for another time.

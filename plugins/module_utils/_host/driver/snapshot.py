@@ -6,7 +6,6 @@ This file is private to the gpumesh.fleet collection.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable
 from functools import partial
@@ -14,7 +13,7 @@ from typing import Any
 
 from . import dkms, packages, paths
 from .family import is_driver
-from .kept_files import keep, put
+from .kept_files import keep, put, read_note, write_note
 from .programs import APT, Failed, run
 
 _FORMAT = 2
@@ -39,7 +38,7 @@ def take(files: Iterable[str], carry_out: bool) -> bool:
             "files": keep(files),
             "keys": [str(path) for path in paths.DKMS_KEYS if path.exists()],
         }
-        paths.SNAPSHOT.write_text(json.dumps(note), encoding="utf-8")
+        write_note(paths.SNAPSHOT, note)
     return True
 
 
@@ -49,20 +48,18 @@ def exists() -> bool:
 
 
 def forget(carry_out: bool) -> bool:
-    """All is as it should be, so there is no way back any more; whether there was one."""
-    there = paths.SNAPSHOT.exists() or paths.TRIAL.exists()
+    """All is as it should be, so there is no way back any more; whether anything was left of one."""
+    there = paths.SNAPSHOT.exists() or paths.TRIAL.exists() or dkms.builds_held_back()
     if carry_out:
+        dkms.allow_builds()
         paths.SNAPSHOT.unlink(missing_ok=True)
         shutil.rmtree(paths.TRIAL, ignore_errors=True)
     return there
 
 
-def restore() -> str:
-    """Put the machine back as the snapshot has it; what could not be put back, or nothing."""
+def restore(before: Note) -> str:
+    """Put the machine back as it was noted; what could not be put back, or nothing."""
     shutil.rmtree(paths.TRIAL, ignore_errors=True)
-    before = _read()
-    if before is None:
-        return "there is no note of how the machine was"
     _restore_packages(before)
     dkms.allow_builds()
     for path, was in before["files"].items():
@@ -87,15 +84,19 @@ def restore() -> str:
 
 def put_back() -> str:
     """Restore, and a sentence that says so."""
-    left = restore()
+    before = _read()
+    if before is None:
+        return "There is no note of how the machine was, so nothing was put back."
+    try:
+        left = restore(before)
+    except OSError as problem:
+        left = str(problem)
     return f"The machine was put back as it was{', but ' + left if left else ''}."
 
 
 def _read() -> Note | None:
-    """The note; None where there is none, or one in a form that an earlier version of us wrote."""
-    if not paths.SNAPSHOT.exists():
-        return None
-    found: Note = json.loads(paths.SNAPSHOT.read_text(encoding="utf-8"))
+    """The note; None where there is none, or one that was cut off or is of an earlier version of us."""
+    found: Note = read_note(paths.SNAPSHOT) or {}
     return found if found.get("format") == _FORMAT else None
 
 
@@ -112,7 +113,8 @@ def _restore_packages(before: Note) -> None:
         if not (away or orders):
             continue
         command = (*APT, "install", *orders, *away)
-        status, _said = dkms.without_builds(partial(run, *command))
+        # However long it takes: apt that is killed in the middle leaves packages half-way.
+        status, _said = dkms.without_builds(partial(run, *command, seconds=None))
         if status == 0:
             break
     leftover = [
@@ -121,7 +123,7 @@ def _restore_packages(before: Note) -> None:
         if status != "not-installed" and name not in was and (name in new or is_driver(name))
     ]
     if leftover:
-        run("dpkg", "--purge", *leftover)
+        run("dpkg", "--purge", *leftover, seconds=None)
 
 
 def _restore_daemon(before: Note) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from . import packages, paths
 from .family import PINNING, PREBUILT, is_driver, package_fits
-from .programs import run
+from .programs import Failed, run
 
 _TARGETS = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)|$(SOURCESENTRY)"
 _TARGET = ("uri", "suite", "component", "signed_by", "entry")
@@ -115,4 +115,7 @@ def _offers() -> list[dict[str, str]]:
 def _said(*command: str) -> str:
     """What a program prints, without its warnings; empty where there is no such program."""
     status, said = run(*command, seconds=60, errors=False)
+    # That is no answer, and not an empty one either.
+    if status in (124, 126):
+        raise Failed(said)
     return "" if status == 127 else said

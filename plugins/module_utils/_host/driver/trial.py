@@ -8,14 +8,14 @@ This file is private to the gpumesh.fleet collection.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import dkms, packages, paths
+from .kept_files import read_note, write_note
 from .programs import APT, Failed, must, run
 
 _PARTS = re.compile(r"nvidia-.*(dkms|kernel|open)")
@@ -42,35 +42,30 @@ class Trial:
         return self.order.split("=", maxsplit=1)[0]
 
 
-@dataclass(frozen=True)
-class Built:
-    """What came of it: the module's version for each kernel, and whether compiler or headers were installed for that."""
-
-    versions: Mapping[str, str]
-    changed: bool
-
-
 def is_done(trial: Trial) -> bool:
     """Whether just this was built already, to the end, and is still there."""
-    note = _note()
-    return note.exists() and bool(json.loads(note.read_text(encoding="utf-8"))["wish"] == _wish(trial))
+    return bool((read_note(_note()) or {}).get("wish") == _wish(trial))
 
 
-def build(trial: Trial) -> Built:
-    """Build it. Failed, with nothing left of the trial, where it cannot be done for every kernel."""
+def build(trial: Trial) -> dict[str, str]:
+    """Build it; the module's version for each kernel.
+
+    Raises:
+        Failed: where it cannot be done for every kernel. Nothing is left of the trial then.
+    """
     shutil.rmtree(paths.TRIAL, ignore_errors=True)
-    paths.TRIAL.mkdir(parents=True)
     try:
+        paths.TRIAL.mkdir(parents=True)
         if not trial.kernels:
             raise Failed("no kernel is installed on this machine, so there is nothing to build a module for")
-        changed = _install_tools(trial.headers)
+        _install_tools(trial.headers)
         versions = _compile(_source(trial), trial.kernels)
-    except Failed:
+        shutil.rmtree(paths.TRIAL / "root", ignore_errors=True)
+        write_note(_note(), {"wish": _wish(trial), "built": versions})
+    except (Failed, OSError):
         shutil.rmtree(paths.TRIAL, ignore_errors=True)
         raise
-    shutil.rmtree(paths.TRIAL / "root", ignore_errors=True)
-    _note().write_text(json.dumps({"wish": _wish(trial), "built": versions}), encoding="utf-8")
-    return Built(versions, changed)
+    return versions
 
 
 def _note() -> Path:
@@ -83,8 +78,8 @@ def _wish(trial: Trial) -> dict[str, object]:
     return {"order": trial.order, "kernels": list(trial.kernels)}
 
 
-def _install_tools(headers: Iterable[str]) -> bool:
-    """Headers of every kernel, a compiler and DKMS; whether something was installed for that."""
+def _install_tools(headers: Iterable[str]) -> None:
+    """Headers of every kernel, a compiler and DKMS."""
     absent = [name for name in headers if run(*_SHOW, name)[0] != 0]
     if absent:
         raise Failed(
@@ -93,10 +88,8 @@ def _install_tools(headers: Iterable[str]) -> bool:
         )
     what, names = "the headers and DKMS cannot be installed", ("dkms", "kmod", *headers)
     said = must(what, *APT, "--simulate", "install", *names)
-    if not packages.installs(said) and not packages.removes(said):
-        return False
-    must(what, *APT, "install", *names)
-    return True
+    if packages.installs(said) or packages.removes(said):
+        must(what, *APT, "install", *names)
 
 
 def _source(trial: Trial) -> Path:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.gpumesh.fleet.plugins.module_utils._host.driver import dkms, snapshot, way_back
+from ansible_collections.gpumesh.fleet.plugins.module_utils._host.driver import trial as trial_library
 from ansible_collections.gpumesh.fleet.plugins.modules import (
     nvidia_driver_info,
     nvidia_history,
@@ -18,7 +20,7 @@ from ansible_collections.gpumesh.fleet.plugins.modules import (
 )
 
 from tests.module_runner import run_module
-from tests.unit.plugins.module_utils._host.driver.driver_machine import KERNEL, OLD, TOOLS, Machine
+from tests.unit.plugins.module_utils._host.driver.driver_machine import KERNEL, OLD, TOOLS, Machine, full_disk
 
 MODULE = "nvidia-dkms-580-open"
 ORDER: dict[str, Any] = {
@@ -83,7 +85,63 @@ def test_pins_and_holds(machine: Machine) -> None:
         assert (holding["changed"], holding["holds"]) == (True, ["nvidia-driver-pinning-580"])
     assert run_module(nvidia_packages.main, **held)["changed"] is False
     machine.meanwhile = lambda words: (1, "E: no") if words[:2] == ["apt-mark", "unhold"] else None
-    assert run_module(nvidia_packages.main, state="held")["msg"] == "apt-mark unhold fails: E: no"
+    none = run_module(nvidia_packages.main, state="held", patterns=[])
+    assert none["msg"] == "apt-mark unhold fails: E: no"
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({"state": "pinned"}, "pin"),
+        ({"state": "held"}, "patterns"),
+        ({"version": "580"}, "packages"),
+        ({"packages": list(OLD)}, "version"),
+    ],
+)
+def test_what_a_state_needs_has_to_be_given(machine: Machine, given: dict[str, Any], missing: str) -> None:
+    machine.has(OLD)
+    refused = run_module(nvidia_packages.main, **given)
+    assert refused["failed"] is True
+    assert refused["msg"].endswith(f"all of the following are missing: {missing}")
+
+
+def test_an_empty_list_is_given(machine: Machine) -> None:
+    pinned = run_module(nvidia_packages.main, state="pinned", pin=[])
+    held = run_module(nvidia_packages.main, state="held", patterns=[])
+    present = run_module(nvidia_packages.main, packages=[], further=["nvtop"], version="580")
+    assert (pinned["changed"], held["changed"], present["installs"]) == (False, False, ["nvtop"])
+
+
+def test_check_mode_tells_of_modules_that_would_be_built(machine: Machine) -> None:
+    run_module(nvidia_packages.main, **ORDER)
+    more = ORDER | {"kernels": [KERNEL, "6.8.0-94-generic"]}
+    assert run_module(nvidia_packages.main, check=True, **more)["changed"] is True
+    assert run_module(nvidia_packages.main, **more)["changed"] is True
+    assert run_module(nvidia_packages.main, check=True, **more)["changed"] is False
+
+
+def test_a_full_disk_fails_in_words_and_the_machine_is_put_back(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = list(machine.files)
+    run_module(nvidia_snapshot.main, files=files)
+    trial: dict[str, Any] = {"package": f"{MODULE}={OLD[MODULE]}", "kernels": [KERNEL]}
+    said = "[Errno 28] No space left on device"
+    with monkeypatch.context() as patched:
+        patched.setattr(dkms, "install", full_disk)
+        failed = run_module(nvidia_packages.main, **ORDER)
+    assert failed["msg"].startswith(f"{said}\nThe machine was put back")
+    assert machine.packages == {"bash": "5.2-1"}
+    with monkeypatch.context() as patched:
+        for library in (snapshot, trial_library):
+            patched.setattr(library, "write_note", full_disk)
+        assert run_module(nvidia_trial.main, **trial)["msg"] == said
+        assert run_module(nvidia_snapshot.main, files=files)["msg"] == said
+    machine.has(OLD)
+    with monkeypatch.context() as patched:
+        patched.setattr(way_back, "plan", full_disk)
+        failed = run_module(nvidia_rollback.main, to="none", files=files)
+    assert (failed["msg"], failed["changed"]) == (f"{said}.", False)
 
 
 def test_a_trial_is_made_once_and_fails_with_the_compilers_words(machine: Machine) -> None:
@@ -99,7 +157,9 @@ def test_a_trial_is_made_once_and_fails_with_the_compilers_words(machine: Machin
     assert failed["failed"] is True
     assert failed["msg"].endswith("Its make.log says:\nnv.c:1:2: error: no such thing")
     machine.broken_kernels = set()
-    assert run_module(nvidia_trial.main, **trial)["built"] == {KERNEL: "580.178.04"}
+    # The compiler and headers came with the first.
+    built = run_module(nvidia_trial.main, **trial)
+    assert (built["changed"], built["built"]) == (True, {KERNEL: "580.178.04"})
     again = run_module(nvidia_trial.main, check=True, **trial)
     assert (again["changed"], again["built"]) == (False, {})
     assert machine.packages == {"bash": "5.2-1"} | TOOLS
@@ -186,3 +246,8 @@ def test_what_there_is_to_do(machine: Machine) -> None:
     assert found["machine"]["missing"] == list(OLD)
     assert found["machine"]["unbuilt"] == [KERNEL]
     assert found["machine"]["keys"] == ""
+    machine.meanwhile = lambda words: (
+        (124, "apt-get did not end within 60 seconds") if words[0] == "apt-get" else None
+    )
+    failed = run_module(nvidia_driver_info.main, source=str(machine.file), keyring=str(machine.folder))
+    assert failed["msg"] == "apt-get did not end within 60 seconds"

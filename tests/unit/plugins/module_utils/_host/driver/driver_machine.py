@@ -52,6 +52,11 @@ class Killed(BaseException):
     """The run is ended here by kill -KILL, which nothing catches."""
 
 
+def full_disk(*_arguments: object, **_options: object) -> None:
+    """What Python does where there is no room."""
+    raise OSError(28, "No space left on device")
+
+
 class Machine:
     """What the programs of the machine tell, and what they do to it."""
 
@@ -77,6 +82,8 @@ class Machine:
         # Whether builds were held back during each transaction.
         self.builds_held_back: list[bool] = []
         self.ran: list[list[str]] = []
+        # How long each of them might take, in seconds.
+        self.limits: list[float | None] = []
         # Where the program that runs is, and where its warnings go.
         self.cwd: Path | None = None
         self.stderr = 0
@@ -94,7 +101,9 @@ class Machine:
         (folder / "status").touch()
         self.file = folder / "etc" / "apt" / "sources.list.d" / "gpumesh.sources"
         monkeypatch.setattr(programs.subprocess, "run", self.run)
-        monkeypatch.setattr(shutil, "which", lambda name: f"/usr/sbin/{name}" if name == "dkms" else None)
+        monkeypatch.setattr(
+            shutil, "which", lambda name, path: f"/usr/sbin/{name}" if name == "dkms" and path else None
+        )
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -111,6 +120,7 @@ class Machine:
         """The programs of the machine."""
         words, self.cwd, self.stderr = list(command), options["cwd"], options["stderr"]
         self.ran.append(words)
+        self.limits.append(options["timeout"])
         self._kill(after=False)
         answer = self.meanwhile(words)
         if answer is None:

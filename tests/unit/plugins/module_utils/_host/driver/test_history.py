@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,6 +94,36 @@ def test_the_notes_of_earlier_versions_are_read(machine: Machine) -> None:
     assert set(found) == {"format", "states", "came", "open", "going"}
     assert set(found["states"][0]) == {"at", "by", "driver", "packages", "manual", "holds", "files"}
     assert found["format"] == 1
+
+
+def test_a_note_is_written_in_one_step_and_only_root_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "folder" / "note.json"
+    kept_files.write_note(file, {"number": 1})
+    # What a killed run has left.
+    (tmp_path / "folder" / "note.new").write_text("{", encoding="utf-8")
+    (tmp_path / "folder" / "note.new").chmod(0o644)
+    kept_files.write_note(file, {"number": 2})
+    assert kept_files.read_note(file) == {"number": 2}
+    assert file.stat().st_mode & 0o777 == 0o600
+
+    def full(self: Path, text: str, **_options: Any) -> None:
+        with self.open("w", encoding="utf-8") as opened:
+            opened.write(text[:5])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        kept_files.write_note(file, {"number": 3})
+    assert kept_files.read_note(file) == {"number": 2}
+
+
+@pytest.mark.parametrize("text", [b"", b'{"a": [1,', b"\x00\x00", b"\xff"])
+def test_a_note_that_was_cut_off_is_none(tmp_path: Path, text: bytes) -> None:
+    assert kept_files.read_note(tmp_path / "note.json") is None
+    (tmp_path / "note.json").write_bytes(text)
+    assert kept_files.read_note(tmp_path / "note.json") is None
 
 
 @pytest.mark.parametrize("kind", ["absent", "file", "link"])

@@ -22,6 +22,7 @@ from tests.unit.plugins.module_utils._host.driver.driver_machine import (
     OLD,
     TOOLS,
     Machine,
+    full_disk,
 )
 
 ORDER = installation.Order(
@@ -113,6 +114,23 @@ def test_no_module_is_built_by_dpkg_and_every_kernel_gets_one(machine: Machine) 
     assert {kernel for _name, _version, kernel in machine.built} == {KERNEL, "6.8.0-94-generic"}
 
 
+def test_a_prediction_counts_modules_and_what_is_half_way(machine: Machine) -> None:
+    assert installation.foresee(ORDER)[1] is True
+    installation.install(ORDER)
+    assert installation.foresee(ORDER)[1] is False
+    another = replace(ORDER, kernels=(KERNEL, "6.8.0-94-generic"))
+    assert installation.foresee(another)[1] is True
+    assert installation.foresee(replace(another, prebuilt=True))[1] is False
+    # A module of another driver is none.
+    machine.built = {("nvidia", "570.211.01", KERNEL)}
+    assert installation.foresee(ORDER)[1] is True
+    installation.install(ORDER)
+    machine.residues = {"libnvidia-cfg1-580": "half-installed"}
+    assert installation.foresee(ORDER)[1] is True
+    assert installation.install(ORDER)[1] is True
+    assert installation.foresee(ORDER)[1] is False
+
+
 def test_what_the_administrator_has_said_of_builds_stays(machine: Machine) -> None:
     paths.NO_BUILD.parent.mkdir()
     paths.NO_BUILD.write_text("Not on this machine.\n")
@@ -156,12 +174,12 @@ def test_a_module_that_dkms_does_not_install_is_told_from_its_log(machine: Machi
 
 
 def test_a_trial_builds_for_every_kernel_and_installs_nothing_of_the_driver(machine: Machine) -> None:
-    built = trial.build(TRIAL)
-    assert built == trial.Built({KERNEL: "580.178.04"}, changed=True)
+    assert trial.build(TRIAL) == {KERNEL: "580.178.04"}
     assert machine.packages == {"bash": "5.2-1"} | TOOLS
     assert trial.is_done(TRIAL)
     assert not trial.is_done(replace(TRIAL, kernels=(KERNEL, "6.8.0-94-generic")))
-    assert trial.build(TRIAL).changed is False
+    (paths.TRIAL / "built.json").write_text('{"wish": {"or', encoding="utf-8")
+    assert not trial.is_done(TRIAL)
 
 
 def test_a_trial_that_fails_leaves_nothing_to_be_installed(machine: Machine) -> None:
@@ -174,6 +192,13 @@ def test_a_trial_that_fails_leaves_nothing_to_be_installed(machine: Machine) -> 
     )
     assert not paths.TRIAL.exists()
     assert not trial.is_done(TRIAL)
+
+
+def test_a_trial_on_a_full_disk_leaves_nothing(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "write_note", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        trial.build(TRIAL)
+    assert not paths.TRIAL.exists()
 
 
 def test_a_trial_without_headers_or_kernels_says_so(machine: Machine) -> None:
@@ -212,6 +237,14 @@ def test_every_package_of_the_driver_is_held_and_what_others_hold_stays(machine:
     assert let_go.drop == ["libnvidia-compute-580", "nvidia-dkms-580-open"]
     assert machine.held == {"bash", "nvidia-utils-580"}
     assert installation.ours() == []
+
+
+def test_a_note_of_holds_that_was_cut_off_holds_nothing(machine: Machine) -> None:
+    machine.has(OLD)
+    installation.hold(ORDER.patterns, kernel=False, carry_out=True)
+    paths.HOLDS.write_text('["libnvidia-com', encoding="utf-8")
+    assert installation.ours() == []
+    assert not installation.hold(["^none$"], kernel=False, carry_out=True)
 
 
 def test_what_would_bring_another_kernel_is_held_where_that_is_asked_for(machine: Machine) -> None:
@@ -262,9 +295,41 @@ def test_what_could_not_be_put_back_is_told(machine: Machine) -> None:
     snapshot.take(machine.files, carry_out=True)
     machine.has(OLD)
     assert snapshot.put_back() == "The machine was put back as it was, but not as before are libcuda1."
-    assert snapshot.put_back() == (
-        "The machine was put back as it was, but there is no note of how the machine was."
-    )
+
+
+def test_without_a_note_nothing_is_put_back_and_nothing_deleted(machine: Machine) -> None:
+    trial.build(TRIAL)
+    machine.has(OLD)
+    sentence = "There is no note of how the machine was, so nothing was put back."
+    assert snapshot.put_back() == sentence
+    paths.SNAPSHOT.write_text('{"format": 2, "packages": {"ba', encoding="utf-8")
+    assert snapshot.put_back() == sentence
+    assert trial.is_done(TRIAL)
+    assert machine.packages == {"bash": "5.2-1"} | OLD
+
+
+def test_a_machine_that_has_no_room_to_be_put_back_says_so(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot.take(machine.files, carry_out=True)
+    machine.has(OLD)
+    with monkeypatch.context() as patched:
+        patched.setattr(snapshot, "put", full_disk)
+        assert snapshot.put_back() == (
+            "The machine was put back as it was, but [Errno 28] No space left on device."
+        )
+    assert snapshot.put_back() == "The machine was put back as it was."
+
+
+def test_nothing_ends_apt_or_dpkg_while_a_machine_is_put_back(machine: Machine) -> None:
+    snapshot.take(machine.files, carry_out=True)
+    machine.has(OLD)
+    machine.residues = {"libnvidia-cfg1-580": "config-files"}
+    done = len(machine.ran)
+    snapshot.put_back()
+    ran = zip(machine.ran[done:], machine.limits[done:], strict=True)
+    limits = {words[0]: limit for words, limit in ran if words[0] in ("apt-get", "dpkg")}
+    assert limits == {"apt-get": None, "dpkg": None}
 
 
 KILLED = pytest.mark.parametrize(
@@ -312,6 +377,42 @@ def test_the_note_is_made_anew_unless_a_run_was_killed(machine: Machine) -> None
     machine.has(NEW)
     assert snapshot.take(machine.files, carry_out=True) is False
     assert json.loads(paths.SNAPSHOT.read_text())["packages"] == {"bash": "5.2-1"} | OLD
+
+
+def test_what_the_administrator_has_said_of_builds_keeps_no_old_note(machine: Machine) -> None:
+    snapshot.take(machine.files, carry_out=True)
+    machine.has(OLD)
+    paths.NO_BUILD.parent.mkdir()
+    paths.NO_BUILD.write_text("Not on this machine.\n")
+    assert snapshot.take(machine.files, carry_out=True) is True
+    machine.has(NEW)
+    paths.NO_BUILD.write_text(dkms.NO_BUILD_TEXT)
+    assert snapshot.take(machine.files, carry_out=True) is False
+    assert json.loads(paths.SNAPSHOT.read_text())["packages"] == {"bash": "5.2-1"} | OLD
+
+
+def test_a_note_that_was_cut_off_is_made_anew(machine: Machine) -> None:
+    paths.SNAPSHOT.write_text('{"format": 2, "packages": {"ba', encoding="utf-8")
+    machine.residues["libnvidia-cfg1-580"] = "half-installed"
+    assert not snapshot.exists()
+    assert snapshot.take(machine.files, carry_out=True) is True
+    assert snapshot.exists()
+    # The repository's key may be in it.
+    assert paths.SNAPSHOT.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_holds_builds_back_is_forgotten_with_the_note(machine: Machine) -> None:
+    paths.NO_BUILD.parent.mkdir()
+    paths.NO_BUILD.write_text(dkms.NO_BUILD_TEXT)
+    assert snapshot.forget(carry_out=False) is True
+    assert paths.NO_BUILD.exists()
+    assert snapshot.forget(carry_out=True) is True
+    assert not paths.NO_BUILD.exists()
+    assert snapshot.forget(carry_out=True) is False
+    paths.NO_BUILD.parent.mkdir()
+    paths.NO_BUILD.write_text("Not on this machine.\n")
+    assert snapshot.forget(carry_out=True) is False
+    assert paths.NO_BUILD.exists()
 
 
 def test_the_note_is_forgotten_once(machine: Machine) -> None:

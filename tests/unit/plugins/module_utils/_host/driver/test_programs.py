@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+from typing import Any
+
 import pytest
 from ansible_collections.gpumesh.fleet.plugins.module_utils._host.driver import programs
 
@@ -39,6 +43,33 @@ def test_of_apt_the_complaint_is_told_and_not_the_work_before_it() -> None:
 def test_a_program_that_is_missing_or_does_not_end_is_a_failure() -> None:
     assert programs.run("gpumesh-no-such-program") == (127, "gpumesh-no-such-program is not installed")
     assert programs.run("sleep", "60", seconds=0.01)[0] == 124
+
+
+def test_a_program_that_may_not_be_executed_is_a_failure(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.touch(mode=0o644)
+    assert programs.run(str(program)) == (126, f"{program} cannot be executed")
+
+
+def test_a_program_is_looked_for_where_it_is_run_from(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "gpumesh-elsewhere").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert programs.there("sh")
+    assert not programs.there("gpumesh-elsewhere")
+
+
+def test_what_has_to_succeed_has_no_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float | None] = []
+
+    def run(command: tuple[str, ...], **options: Any) -> subprocess.CompletedProcess[str]:
+        limits.append(options["timeout"])
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(programs.subprocess, "run", run)
+    programs.must("apt fails", "apt-get", "update")
+    assert limits == [None]
 
 
 def test_warnings_can_be_left_out() -> None:

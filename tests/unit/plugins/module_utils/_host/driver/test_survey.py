@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.gpumesh.fleet.plugins.module_utils._host.driver import survey
+from ansible_collections.gpumesh.fleet.plugins.module_utils._host.driver.programs import Failed
 
 from tests.unit.plugins.module_utils._host.driver.driver_machine import KERNEL, NEW, OLD, Machine
 
@@ -93,6 +94,20 @@ def test_how_the_machine_is(machine: Machine, monkeypatch: pytest.MonkeyPatch) -
     )
     machine.owned = {str(uninstaller)}
     assert survey.look(machine.file, key)["runfile"] is False
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(124, "apt-get did not end within 60 seconds"), (126, "apt-get cannot be executed")],
+)
+def test_apt_that_does_not_answer_is_no_machine_without_archives(
+    machine: Machine, status: int, said: str
+) -> None:
+    machine.meanwhile = lambda words: (status, said) if words[0] == "apt-get" else None
+    with pytest.raises(Failed, match=f"^{said}$"):
+        survey.look(machine.file, machine.folder / "key.asc")
+    machine.meanwhile = lambda words: (127, "apt-get is not installed") if words[0] == "apt-get" else None
+    assert survey.look(machine.file, machine.folder / "key.asc")["offers"] == []
 
 
 def test_warnings_of_apt_are_no_archives(machine: Machine) -> None:

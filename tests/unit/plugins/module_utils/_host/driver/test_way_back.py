@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from ansible_collections.gpumesh.fleet.plugins.module_utils._host.driver import 
     apt_trial,
     dkms,
     history,
+    kept_files,
     rollback,
+    trial,
     way_back,
 )
 from ansible_collections.gpumesh.fleet.plugins.module_utils._host.driver.programs import Failed
@@ -21,6 +24,7 @@ from tests.unit.plugins.module_utils._host.driver.driver_machine import (
     OLD,
     TOOLS,
     Machine,
+    full_disk,
 )
 from tests.unit.plugins.module_utils._host.driver.test_history import change
 
@@ -232,6 +236,54 @@ def test_a_module_that_does_not_compile_leaves_the_driver_as_it_is(machine: Mach
     assert history.load()["going"] is None
 
 
+def test_a_trial_on_a_full_disk_leaves_the_driver_as_it_is(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(machine, OLD)
+    machine.file.write_text("URIs: of-now\n", encoding="utf-8")
+    change(machine, NEW)
+    monkeypatch.setattr(trial, "write_note", full_disk)
+    with pytest.raises(Failed, match=r"No space left on device\nThe driver was left as it is$"):
+        go(machine)
+    assert driver(machine) == NEW | TOOLS
+    assert machine.file.read_text(encoding="utf-8") == "URIs: of-now\n"
+    assert history.load()["going"] is None
+
+
+def test_an_exchange_on_a_full_disk_says_that_it_goes_on(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(machine, OLD)
+    change(machine, NEW)
+    with monkeypatch.context() as patched:
+        patched.setattr(dkms, "install", full_disk)
+        with pytest.raises(Failed, match=r"No space left on device; run it again, it goes on from there$"):
+            go(machine)
+    go(machine)
+    assert {name: driver(machine)[name] for name in OLD} == OLD
+
+
+def test_files_that_cannot_be_written_leave_everything_as_it_is(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.file.write_text("URIs: of-then\n", encoding="utf-8")
+    change(machine, OLD)
+    machine.file.write_text("URIs: of-now\n", encoding="utf-8")
+    change(machine, NEW)
+    plan, put = way_back.plan(wish(machine)), rollback.put
+
+    def no_room(path: str, was: kept_files.Kept) -> bool:
+        monkeypatch.setattr(rollback, "put", put)
+        Path(path).unlink()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(rollback, "put", no_room)
+    with pytest.raises(OSError, match="No space left"):
+        rollback.go(plan, wish(machine))
+    assert machine.file.read_text(encoding="utf-8") == "URIs: of-now\n"
+    assert history.load()["going"] is None
+
+
 def test_packages_that_cannot_be_fetched_leave_everything_as_it_is(machine: Machine) -> None:
     machine.file.write_text("URIs: of-then\n", encoding="utf-8")
     change(machine, OLD)
@@ -342,6 +394,28 @@ def test_holds_of_others_stay(machine: Machine) -> None:
     go(machine)
     assert machine.held == {"bash", "nvidia-utils-580"}
     assert not (machine.folder / "memory" / "holds.json").exists()
+
+
+def test_a_note_of_holds_that_was_kept_when_it_was_cut_off_holds_nothing(machine: Machine) -> None:
+    (machine.folder / "memory").mkdir()
+    (machine.folder / "memory" / "holds.json").write_text('["libnvidia', encoding="utf-8")
+    change(machine, OLD)
+    change(machine, NEW)
+    go(machine)
+    assert {name: driver(machine)[name] for name in OLD} == OLD
+
+
+def test_the_initial_file_systems_are_made_anew_by_the_program_that_is_run(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back = way_back.Wish("none", ("/etc/modprobe.d/gpumesh-no-such.conf",), (KERNEL,), machine.folder)
+    history.note(back.files)
+    machine.has(OLD)
+    history.settle(back.files)
+    monkeypatch.setattr(rollback, "put", lambda path, _was: path.startswith("/etc/modprobe.d/"))
+    monkeypatch.setattr(shutil, "which", lambda name, path: f"/usr/sbin/{name}" if path else None)
+    rollback.go(way_back.plan(back), back)
+    assert ["update-initramfs", "-u", "-k", "all"] in machine.ran
 
 
 # -- what is left ------------------------------------------------------------------------------------------------------
