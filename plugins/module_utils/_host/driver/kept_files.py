@@ -10,10 +10,10 @@ import base64
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 # A link, or content and mode; None stands for a file that is not there.
-Kept = dict[str, Any] | None
+Kept: TypeAlias = "dict[str, Any] | None"
 
 
 def kept(path: str) -> Kept:
