@@ -97,7 +97,7 @@ def test_another_start_follows_it_through_a_restart_collects_it_and_shows_the_ga
     boot.join()
     assert played.returncode == 0, played.said
     # It looks once a second, so it may burn a little longer than asked.
-    assert re.search(rf"machine UNKNOWN \d+ min \d\d s {SHOWN} 3 CPU:", played.said), played.said
+    assert re.search(rf"machine UNKNOWN \d+ min \d\d s {SHOWN} 4 CPU:", played.said), played.said
     folder = machine.folder / "burn-in/machine" / run
     document = json.loads((folder / "run.json").read_text())
     assert document["state"] == "complete"
