@@ -212,6 +212,8 @@ def test_a_build_that_is_killed_leaves_the_store_whole(builder: Builder, first: 
         )  # fmt: skip
         assert process.stdout is not None
         hung = threading.Timer(1800, process.kill)
+        # Where an assertion fails, the end of the tests does not wait for it.
+        hung.daemon = True
         hung.start()
         said = []
         for line in process.stdout:
