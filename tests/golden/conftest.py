@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Real golden images, built as a user builds them, in a store of their own.
 
-Run by `make image` (`tools/test image`): it takes minutes, a container engine and mmdebstrap. Layers stay in the engine's cache, so
-that a second run is shorter.
+Run by `make image` (`tools/test image`): it takes minutes, a container engine and mmdebstrap. Every run declares a layer base that no
+run before it had: the engine keeps layers, and what a test finds built must not depend on them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,11 @@ class Run:
         return re.findall(r"^TASK \[.*layer \| Keep it\]", self.text, re.MULTILINE)
 
 
+def never_built() -> dict[str, str]:
+    """Variables of layers that make the layer base differ from every other."""
+    return {"base_fail2ban_bantime": f"{uuid.uuid4().int % 10**8}s"}
+
+
 @dataclass(frozen=True)
 class Builder:
     """Builds images into one store."""
@@ -65,9 +71,17 @@ class Builder:
     store: Path
     home: Path
     variables: dict[str, Any] = field(default_factory=dict)
+    layers: dict[str, Any] = field(default_factory=dict)
+    """Variables of layers; those of a command come on top."""
 
     def command(self, playbook: str, *arguments: str, **variables: Any) -> list[str]:
-        wanted = {**self.variables, "golden_image_store": str(self.store), **variables}
+        layers = {**self.layers, **variables.pop("golden_image_variables", {})}
+        wanted = {
+            **self.variables,
+            "golden_image_store": str(self.store),
+            "golden_image_variables": layers,
+            **variables,
+        }
         return [
             str(Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", "-e", json.dumps(wanted), *arguments,
             str(ROOT / "playbooks" / playbook),
@@ -111,5 +125,8 @@ def builder(tmp_path_factory: pytest.TempPathFactory) -> Builder:
     kept = os.environ.get("GPUMESH_IMAGE_STORE", "")
     store = Path(kept) if kept else tmp_path_factory.mktemp("images")
     return Builder(
-        store, tmp_path_factory.mktemp("home"), {"golden_image_name": "proof", "golden_image_kernel": "cloud"}
+        store,
+        tmp_path_factory.mktemp("home"),
+        {"golden_image_name": "proof", "golden_image_kernel": "cloud"},
+        never_built(),
     )
