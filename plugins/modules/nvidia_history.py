@@ -51,6 +51,7 @@ RETURN = r""" # """
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpumesh.fleet.plugins.module_utils._host.driver import history
+from ansible_collections.gpumesh.fleet.plugins.module_utils._host.driver.programs import Failed
 
 
 def main() -> None:
@@ -63,7 +64,11 @@ def main() -> None:
         supports_check_mode=True,
     )
     write = history.note if module.params["state"] == "noted" else history.settle
-    module.exit_json(changed=write(module.params["files"], carry_out=not module.check_mode))
+    try:
+        changed = write(module.params["files"], carry_out=not module.check_mode)
+    except (Failed, OSError) as problem:
+        module.fail_json(msg=str(problem))
+    module.exit_json(changed=changed)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.gpumesh.fleet.plugins.module_utils._host.driver import dkms, snapshot, way_back
+from ansible_collections.gpumesh.fleet.plugins.module_utils._host.driver import (
+    dkms,
+    history,
+    snapshot,
+    way_back,
+)
 from ansible_collections.gpumesh.fleet.plugins.module_utils._host.driver import trial as trial_library
 from ansible_collections.gpumesh.fleet.plugins.modules import (
     nvidia_driver_info,
@@ -133,10 +138,11 @@ def test_a_full_disk_fails_in_words_and_the_machine_is_put_back(
     assert failed["msg"].startswith(f"{said}\nThe machine was put back")
     assert machine.packages == {"bash": "5.2-1"}
     with monkeypatch.context() as patched:
-        for library in (snapshot, trial_library):
+        for library in (snapshot, trial_library, history):
             patched.setattr(library, "write_note", full_disk)
         assert run_module(nvidia_trial.main, **trial)["msg"] == said
         assert run_module(nvidia_snapshot.main, files=files)["msg"] == said
+        assert run_module(nvidia_history.main, state="noted", files=files)["msg"] == said
     machine.has(OLD)
     with monkeypatch.context() as patched:
         patched.setattr(way_back, "plan", full_disk)
