@@ -141,7 +141,7 @@ def keys_in(key: bytes, gpg: str = "gpg") -> Keys:
     """
     ran = _ask(gpg, _SHOW, key)
     listing = ran.stdout.decode("utf-8", "replace")
-    if any(line.startswith("sec:") for line in listing.splitlines()):
+    if _has_secret_key(listing):
         problem = "there is a secret key in it"
     else:
         # A key of a version that it does not know is not in its list; it is told by the status alone.
@@ -162,6 +162,21 @@ def listed(listing: str) -> list[str]:
             found.append(fields[9])
             primary = False
     return found
+
+
+def _has_secret_key(listing: str) -> bool:
+    return any(line.startswith("sec:") for line in listing.splitlines())
+
+
+def holds(listing: str, pinned: Sequence[str]) -> bool:
+    """Whether a key file needs no other in its place.
+
+    Args:
+        listing: what ``gpg --show-keys --with-colons`` prints of it; empty where there is none.
+        pinned: the fingerprints as the user wrote them.
+    """
+    wanted = sorted(map(normal, pinned))
+    return not _has_secret_key(listing) and sorted(listed(listing)) == wanted
 
 
 def normal(fingerprint: str) -> str:

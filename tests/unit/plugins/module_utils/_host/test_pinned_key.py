@@ -7,7 +7,6 @@ import base64
 import http.client
 import io
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -15,7 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import yaml
+from ansible.errors import AnsibleFilterError
+from ansible_collections.gpumesh.fleet.plugins.filter.holds_keys import holds_keys
 from ansible_collections.gpumesh.fleet.plugins.module_utils._host import pinned_key
 from ansible_collections.gpumesh.fleet.plugins.module_utils._host.pinned_key import KeyRefused
 
@@ -26,7 +26,6 @@ URL = "https://vendor.example/key.asc"
 VARIABLE = "minerals_key_fingerprint"
 OURS = SigningKey(b"a" * 32, "Agate <agate@vendor.example>")
 STRANGER = SigningKey(b"b" * 32, "Beryl <beryl@vendor.example>")
-ROLES = Path(__file__).parents[5] / "roles"
 HTML = b"<!DOCTYPE html><html><body>Please log in.</body></html>"
 
 needs_gpg = pytest.mark.skipif(shutil.which("gpg") is None, reason="there is no gpg here")
@@ -239,23 +238,29 @@ def test_a_gpg_that_cannot_be_run_is_told(tmp_path: Path) -> None:
         pinned_key.keys_in(OURS.public().encode(), str(tmp_path / "gpg"))
 
 
-@pytest.mark.parametrize("role", ["docker", "gpu_runtime", "nvidia_driver", "zerotier"])
-def test_a_role_fetches_the_key_where_another_or_a_secret_one_is_in_its_place(role: str) -> None:
-    """Its expression is held against what gpg lists of the file that is there."""
-    variables = yaml.safe_load((ROLES / role / "vars/main.yml").read_text(encoding="utf-8"))
-    expression = variables[f"__{role}_fingerprints"]
+def test_a_role_fetches_the_key_where_another_or_a_secret_one_is_in_its_place() -> None:
+    """A role asks for what it has to hold against what gpg lists of the file that is there."""
     public = "pub:-:255:22:A:1:::-:::scSC::::::23::0:\nfpr:::::::::AAAA:\nuid:-::::1::X::Y::::::::::0:\n"
     subkey = "sub:-:255:18:B:1::::::e::::::23:\nfpr:::::::::BBBB:\n"
     secret = "sec:-:255:22:C:1:::-:::scSC:::+:::23::0:\nfpr:::::::::CCCC:\ngrp:::::::::DDDD:\n"
-    assert re.findall(expression, public + subkey) == ["AAAA"]
-    assert re.findall(expression, public + public.replace("AAAA", "EEEE")) == ["AAAA", "EEEE"]
+    other = public.replace("AAAA", "EEEE")
+    assert holds_keys(public + subkey, ["AAAA"])
+    assert holds_keys(public, ["aa aa"])
+    assert holds_keys(public + other, ["EEEE", "AAAA"])
     for listing in (
+        "",
+        subkey,
+        other,
+        public + other,
         secret + public,
-        public + secret,
         public + subkey + secret,
         secret.replace("CCCC", "AAAA"),
     ):
-        assert re.findall(expression, listing) != ["AAAA"]
+        assert not holds_keys(listing, ["AAAA"])
+    with pytest.raises(AnsibleFilterError, match="the fingerprints are a list"):
+        holds_keys(public, "AAAA")
+    with pytest.raises(AnsibleFilterError, match="what gpg --show-keys --with-colons prints"):
+        holds_keys(None, ["AAAA"])
 
 
 def test_a_fingerprint_of_a_subkey_is_not_taken_for_a_key() -> None:
