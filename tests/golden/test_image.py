@@ -235,7 +235,8 @@ def test_a_build_that_is_killed_leaves_the_store_whole(builder: Builder, first: 
 
 def test_impossible_declarations_are_refused_all_at_once(builder: Builder) -> None:
     run = builder.build(
-        golden_image_layers=["docker", "nvidia_drivers"],
+        golden_image_layers=["docker", "nvidia_drivers", "validation", "nvidia_driver"],
+        golden_image_mirror="https://reader:sesame@mirror.example/debian",
         golden_image_luks=True,
         golden_image_variables={"base_timezon": "Etc/UTC"},
     )
@@ -243,10 +244,13 @@ def test_impossible_declarations_are_refused_all_at_once(builder: Builder) -> No
     for sentence in (
         "'docker' needs base below it",
         "there is no layer 'nvidia_drivers'",
+        "'validation' goes by the driver, so it comes after nvidia_driver",
+        "golden_image_mirror: there is a login in it",
         "golden_image_luks_passphrase_file",
         "golden_image_luks_unlock_keys",
     ):
         assert sentence in run.said
+    assert "sesame" not in run.text
     assert "Traceback" not in run.text
 
 

@@ -17,8 +17,24 @@ from pathlib import Path
 from typing import Any
 
 CONTAINER = "gpumesh-gate-image"
+# As in the program that seals an image, which looks at it before it is booted.
 PROXY = re.compile(
-    r"^\s*(?:Acquire::\S*Proxy|(?:export\s+)?(?:https?|all|ftp)_proxy\s*=).*", re.IGNORECASE | re.MULTILINE
+    r"(?:(?:https?|all|ftp)[_-]?proxy|Acquire::[\w:]*Proxy(?:::[\w.-]+)?(?![\w.:-])|(?<![\w-])Proxy(?=[ \t]+\"))"
+    r"[\"']?[ \t]*[=:]?[ \t]*[\"']?([\w\[][^\s\"',;}]*[.:][^\s\"',;}]*)",
+    re.IGNORECASE,
+)
+"""As the shell's variables, systemd, apt in both of its forms, and Docker's JSON have it; with its address."""
+PROXY_FILES = (
+    "etc/apt/apt.conf",
+    "etc/apt/apt.conf.d/*",
+    "etc/default/docker",
+    "etc/docker/daemon.json",
+    "etc/environment",
+    "etc/environment.d/*",
+    "etc/profile.d/*",
+    "etc/systemd/system.conf.d/*",
+    "etc/systemd/system/*.d/*.conf",
+    "root/.docker/config.json",
 )
 TRACES = (
     "/root/.*_history",
@@ -135,6 +151,12 @@ def keys() -> dict[str, list[str]]:
     return {path: entries for path, entries in found.items() if entries}
 
 
+def proxies(text: str) -> list[str]:
+    """The addresses of the proxies that a file names, but for its comments."""
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith(("#", "//"))]
+    return [found[1].rstrip("/") for line in lines for found in PROXY.finditer(line)]
+
+
 def main() -> None:
     """Say it."""
     wanted = json.loads(sys.argv[1])
@@ -145,7 +167,6 @@ def main() -> None:
         "dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}:${Architecture} ${Version}\n"
     )[1]
     layers = json.loads(text("/etc/ansible/facts.d/gpumesh.fact") or "{}").get("layers", {})
-    proxies = [*glob.glob("/etc/apt/apt.conf.d/*"), "/etc/apt/apt.conf", "/etc/environment"]
     print(
         json.dumps(
             {
@@ -178,7 +199,10 @@ def main() -> None:
                 ],
                 "traces": [path for place in TRACES for path in glob.glob(place)],
                 "proxies": {
-                    path: found[0].strip() for path in proxies if (found := PROXY.search(text(path)))
+                    path: found
+                    for pattern in PROXY_FILES
+                    for path in glob.glob(f"/{pattern}")
+                    if (found := proxies(text(path)))
                 },
                 "image": json.loads(text("/etc/gpumesh/image.json") or "{}"),
                 "motd": "".join(text(path) for path in sorted(glob.glob("/etc/motd.d/*"))),

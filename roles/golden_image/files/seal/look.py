@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -15,7 +17,22 @@ AT_HOME = {".bashrc", ".profile", ".bash_logout"}
 PRIVATE_KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----")
 BUILD_MARK = b"gpumesh.image.build"
 PROXY = re.compile(
-    r"^\s*(?:Acquire::\S*Proxy|(?:export\s+)?(?:https?|all|ftp)_proxy\s*=)", re.IGNORECASE | re.MULTILINE
+    r"(?:(?:https?|all|ftp)[_-]?proxy|Acquire::[\w:]*Proxy(?:::[\w.-]+)?(?![\w.:-])|(?<![\w-])Proxy(?=[ \t]+\"))"
+    r"[\"']?[ \t]*[=:]?[ \t]*[\"']?([\w\[][^\s\"',;}]*[.:][^\s\"',;}]*)",
+    re.IGNORECASE,
+)
+"""As the shell's variables, systemd, apt in both of its forms, and Docker's JSON have it; with its address."""
+PROXY_FILES = (
+    "etc/apt/apt.conf",
+    "etc/apt/apt.conf.d/*",
+    "etc/default/docker",
+    "etc/docker/daemon.json",
+    "etc/environment",
+    "etc/environment.d/*",
+    "etc/profile.d/*",
+    "etc/systemd/system.conf.d/*",
+    "etc/systemd/system/*.d/*.conf",
+    "root/.docker/config.json",
 )
 SMALL = 1 << 20
 
@@ -27,7 +44,11 @@ def look(seal: Seal) -> list[str]:
         for path in small_files(seal.root / name):
             content = path.read_bytes()
             shown = f"/{path.relative_to(seal.root)}"
-            if PRIVATE_KEY.search(content) and path.suffix not in (".py", ".pyc", ".md"):
+            if (
+                PRIVATE_KEY.search(content)
+                and path.suffix not in (".py", ".pyc", ".md")
+                and not is_from_wheel(path, content)
+            ):
                 found.append(
                     f"{shown} holds a private key, which every machine of the image would share. Remove it in the layer that puts it there"
                 )
@@ -35,22 +56,9 @@ def look(seal: Seal) -> list[str]:
                 found.append(
                     f"{shown} names the build ({BUILD_MARK.decode()}). Remove it in the layer that puts it there"
                 )
-    proxy = seal.wanted.get("proxy") or None
-    for path in seal.find(
-        "etc/apt/apt.conf",
-        "etc/apt/apt.conf.d/*",
-        "etc/environment",
-        "etc/environment.d/*",
-        "etc/profile.d/*",
-        "etc/systemd/system/*.d/*.conf",
-        "etc/default/docker",
-        "root/.docker/config.json",
-    ):
-        if (
-            path.is_file()
-            and PROXY.search(text := path.read_text(encoding="utf-8", errors="replace"))
-            and (proxy is None or proxy not in text)
-        ):
+    declared = {(seal.wanted.get("proxy") or "").rstrip("/")}
+    for path in seal.find(*PROXY_FILES):
+        if path.is_file() and set(proxies(path.read_text(encoding="utf-8", errors="replace"))) - declared:
             found.append(
                 f"/{path.relative_to(seal.root)} names a proxy, which is the builder's and not the machine's. "
                 "Give it to the build with golden_image_apt_proxy, or declare it for the machines with base_apt_proxy"
@@ -74,6 +82,23 @@ def look(seal: Seal) -> list[str]:
                 "Set it on the machines, not in the image"
             )
     return found
+
+
+def is_from_wheel(path: Path, content: bytes) -> bool:
+    """Whether a Python distribution brought this very file, so that everybody has it: some have keys for their own tests."""
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+    for folder in path.parents:
+        if folder.name in ("site-packages", "dist-packages"):
+            line = f"{path.relative_to(folder).as_posix()},sha256={digest},"
+            records = folder.glob("*.dist-info/RECORD")
+            return any(line in record.read_text(encoding="utf-8", errors="replace") for record in records)
+    return False
+
+
+def proxies(text: str) -> list[str]:
+    """The addresses of the proxies that a file names, but for its comments."""
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith(("#", "//"))]
+    return [found[1].rstrip("/") for line in lines for found in PROXY.finditer(line)]
 
 
 def small_files(top: Path) -> Iterator[Path]:

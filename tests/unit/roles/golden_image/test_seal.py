@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
+import runpy
 import struct
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from roles.golden_image.files.seal import look as looking
 from roles.golden_image.files.seal.boot_files import boot
 from roles.golden_image.files.seal.bytecode import bytecode
 from roles.golden_image.files.seal.clean import clean
@@ -317,7 +320,16 @@ def test_unsafe_writing_of_packages_ends_with_the_build(root: Path) -> None:
         ("etc/x.conf", "label=gpumesh.image.build=1\n", "/etc/x.conf names the build"),
         ("root/notes.txt", "x\n", "/root/notes.txt was left in root's home"),
         ("etc/apt/apt.conf.d/01proxy", 'Acquire::http::Proxy "http://cache:3142";\n', "/etc/apt/apt.conf.d/01proxy names a proxy"),
+        ("etc/apt/apt.conf", 'Acquire {\n  https {\n    Proxy "http://cache:3142/";\n  };\n};\n', "/etc/apt/apt.conf names a proxy"),
         ("etc/environment", "https_proxy=http://cache:3128\n", "/etc/environment names a proxy"),
+        ("etc/environment", "no_proxy=a.example\nALL_PROXY=cache:3128\n", "/etc/environment names a proxy"),
+        ("etc/profile.d/site.sh", "export http_proxy='http://u:p@cache'\n", "/etc/profile.d/site.sh names a proxy"),
+        (
+            "etc/systemd/system/docker.service.d/proxy.conf",
+            '[Service]\nEnvironment="NO_PROXY=a.example" "HTTP_PROXY=http://u:p@cache:3128"\n',
+            "/etc/systemd/system/docker.service.d/proxy.conf names a proxy",
+        ),
+        ("etc/docker/daemon.json", '{"proxies": {"http-proxy": "http://cache:3128"}}', "/etc/docker/daemon.json names a proxy"),
         ("etc/shadow", "boss:$y$j9T$x:19000:::::\n", "The account boss has a password"),
     ],
 )  # fmt: skip
@@ -326,6 +338,40 @@ def test_a_trace_or_secret_is_refused(root: Path, name: str, text: str, says: st
     found = sealed(root)
     assert len(found) == 1
     assert says in found[0]
+
+
+def test_what_names_no_proxy_is_no_trace(root: Path) -> None:
+    put(root, "etc/apt/apt.conf.d/50direct", 'Acquire::http::Proxy::deb.example "DIRECT";\n// Acquire::http::Proxy "http://a:1";\n')  # fmt: skip
+    put(root, "etc/environment", "# http_proxy=http://a:1\nno_proxy=localhost,10.0.0.0/8\nhttp_proxy=\n")
+    put(root, "etc/profile.d/site.sh", 'if [ -n "${http_proxy:-}" ]; then unset http_proxy https_proxy; fi\n')
+    put(root, "etc/docker/daemon.json", '{"proxies": {"no-proxy": "a.example"}}')
+    assert sealed(root) == []
+
+
+def test_a_declared_proxy_excuses_no_other(root: Path) -> None:
+    both = 'Acquire::http::Proxy "http://cache.example:3142";\nAcquire::https::Proxy "http://builder:3142";\n'
+    put(root, "etc/apt/apt.conf.d/52gpumesh", both)
+    assert len(sealed(root, proxy="http://cache.example:3142")) == 1
+
+
+def test_a_key_that_came_with_a_wheel_is_no_secret(root: Path) -> None:
+    """tornado, which the kernels of Jupyter need, has one for its own tests."""
+    site = "opt/gpumesh/frameworks/envs/a/lib/python3.13/site-packages"
+    key = put(root, f"{site}/tornado/test/test.key", PRIVATE)
+    put(root, f"{site}/other-1.0.dist-info/RECORD", "other/__init__.py,,\n")
+    assert "tornado/test/test.key holds a private key" in sealed(root)[0]
+    digest = base64.urlsafe_b64encode(hashlib.sha256(key.read_bytes()).digest()).rstrip(b"=").decode()
+    put(root, f"{site}/tornado-6.5.dist-info/RECORD", f"tornado/test/test.key,sha256={digest},1704\n")
+    assert sealed(root) == []
+    key.write_text(PRIVATE + "another\n")
+    assert "tornado/test/test.key holds a private key" in sealed(root)[0]
+
+
+def test_the_gate_looks_for_proxies_as_the_seal_does() -> None:
+    gate = runpy.run_path(str(FILES / "gate" / "probe.py"), run_name="probe")
+    assert (gate["PROXY"], gate["PROXY_FILES"]) == (looking.PROXY, looking.PROXY_FILES)
+    text = 'a\n# http_proxy=http://b:1\nhttp_proxy=http://c:1/ HTTPS_PROXY="d:2"\n'
+    assert gate["proxies"](text) == looking.proxies(text) == ["http://c:1", "d:2"]
 
 
 def test_what_is_declared_is_no_trace(root: Path) -> None:
