@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,9 +69,8 @@ def kernels(root: Path) -> list[str]:
     """The releases that can be booted, the newest last."""
     return sorted(
         (path.name.removeprefix("vmlinuz-") for path in (root / "boot").glob("vmlinuz-*")),
-        key=lambda release: [
-            (int(word), "") if word.isdigit() else (-1, word) for word in release.replace("-", ".").split(".")
-        ],
+        # Numbers by their value; splitting puts them in every second place.
+        key=lambda release: [int(word) if word.isdigit() else word for word in re.split(r"(\d+)", release)],
     )
 
 

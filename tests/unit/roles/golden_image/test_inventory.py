@@ -21,7 +21,7 @@ Architecture: amd64
 Source: glibc
 Version: 2.41-12
 
-Package: linux-image-6.12.10-amd64
+Package: linux-image-6.12.10+deb13-amd64
 Status: install ok installed
 Architecture: amd64
 Source: linux-signed-amd64 (6.12.10+1)
@@ -51,10 +51,10 @@ def root(tmp_path: Path) -> Path:
         'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nID=debian\nVERSION_ID="13"\nVERSION_CODENAME=trixie\n',
     )
     put(tmp_path, "var/lib/dpkg/status", STATUS)
-    put(tmp_path, "boot/vmlinuz-6.12.9-amd64")
-    put(tmp_path, "boot/vmlinuz-6.12.10-amd64")
-    put(tmp_path, "lib/modules/6.12.10-amd64/updates/dkms/nvidia-current.ko.xz")
-    put(tmp_path, "lib/modules/6.12.10-amd64/kernel/fs/ext4.ko.xz")
+    put(tmp_path, "boot/vmlinuz-6.12.9+deb13-amd64")
+    put(tmp_path, "boot/vmlinuz-6.12.10+deb13-amd64")
+    put(tmp_path, "lib/modules/6.12.10+deb13-amd64/updates/dkms/nvidia-current.ko.xz")
+    put(tmp_path, "lib/modules/6.12.10+deb13-amd64/kernel/fs/ext4.ko.xz")
     put(
         tmp_path,
         "usr/lib/python3/dist-packages/PyYAML-6.0.2.egg-info/PKG-INFO",
@@ -110,7 +110,7 @@ def test_packages_are_those_that_are_installed_with_their_sources(root: Path) ->
             "source_version": "2.41-12",
         },
         {
-            "name": "linux-image-6.12.10-amd64",
+            "name": "linux-image-6.12.10+deb13-amd64",
             "version": "6.12.10-1",
             "architecture": "amd64",
             "source": "linux-signed-amd64",
@@ -130,8 +130,8 @@ def test_python_is_found_in_every_environment(root: Path) -> None:
 
 def test_kernels_are_in_the_order_of_their_versions_with_their_foreign_modules(root: Path) -> None:
     found = listed(root)
-    assert found["kernels"] == ["6.12.9-amd64", "6.12.10-amd64"]
-    assert found["modules"] == {"6.12.9-amd64": [], "6.12.10-amd64": ["nvidia-current"]}
+    assert found["kernels"] == ["6.12.9+deb13-amd64", "6.12.10+deb13-amd64"]
+    assert found["modules"] == {"6.12.9+deb13-amd64": [], "6.12.10+deb13-amd64": ["nvidia-current"]}
 
 
 def test_the_system_and_its_layers_are_named(root: Path) -> None:
