@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -18,6 +19,8 @@ from pathlib import Path
 RECORD = "build.json"
 IDLE_SECONDS = 24 * 3600
 """A folder of which nobody here can tell whose it is, is left alone for so long after the last change in it."""
+_PLAYBOOK = re.compile(rb"(?:^|[\0/])\.?ansible-playbook[^\0/]*\0|\0-m\0ansible(?:\.cli\.|\0)playbook\0")
+"""In the words of a command, each ended by a zero; some distributions wrap the program, and Python runs it as a module, too."""
 _GONE = ".gone-"
 """Begin of the name of a folder that is being removed."""
 _NEW = ".new-"
@@ -91,16 +94,22 @@ def start_ticks(pid: int) -> int | None:
 
 
 def builder() -> int:
-    """The process that a build belongs to: the ansible-playbook that this is run by, or else the parent."""
-    found = os.getppid()
+    """The process that a build belongs to: the outermost ansible-playbook that this is run by.
+
+    Where there is none by a name that we know, the outermost process: what is left over then stays for longer, and no build that
+    goes on is taken for dead.
+    """
+    found = None
+    outermost = os.getppid()
     for pid in _ancestors():
+        outermost = pid
         try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
             break
-        if any(word.rpartition(b"/")[2] == b"ansible-playbook" for word in words):
+        if _PLAYBOOK.search(command):
             found = pid
-    return found
+    return found or outermost
 
 
 def _ancestors() -> Iterator[int]:

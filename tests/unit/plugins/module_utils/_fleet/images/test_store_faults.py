@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -272,3 +273,42 @@ def test_a_process_that_ended_and_was_not_waited_for_is_gone() -> None:
     assert work.start_ticks(child) is None
     os.waitpid(child, 0)
     assert work.start_ticks(child) is None
+
+
+ASKS = """
+import subprocess, sys
+asked = [sys.executable, "-c", "import sys; sys.path.insert(0, sys.argv[1]); import work; print(work.builder())", sys.argv[-1]]
+# As Ansible runs a module: by a shell that ends with it.
+print(subprocess.Popen(["sh", "-c", '"$@"; true', "sh", *asked], stdout=subprocess.PIPE).communicate()[0].decode().strip())
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["bin/ansible-playbook"],
+        ["bin/.ansible-playbook-wrapped", "image.yml"],
+        ["-m", "ansible", "playbook"],
+        ["-m", "ansible.cli.playbook"],
+    ],
+)
+def test_a_build_belongs_to_the_playbook_however_it_is_called(tmp_path: Path, command: list[str]) -> None:
+    for name in (
+        "bin/ansible-playbook",
+        "bin/.ansible-playbook-wrapped",
+        "ansible/__main__.py",
+        "ansible/cli/playbook.py",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(ASKS)
+    for name in ("ansible", "ansible/cli"):
+        (tmp_path / name / "__init__.py").touch()
+    running = subprocess.Popen(
+        [sys.executable, *command, str(Path(work.__file__).parent)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    said, _nothing = running.communicate(timeout=60)
+    assert int(said) == running.pid
