@@ -75,6 +75,12 @@ options:
     description: Variables with less weight that are given to every image; one that no layer has is left out.
     type: dict
     default: {}
+  lock_folders:
+    description: Names of variables whose value is a folder of locks on this machine. What is in the locks is part of what the image
+      is made of, where the folder is is not. Locks that a build has made do not count.
+    type: list
+    elements: str
+    default: []
   seal:
     description: Everything that goes into the disk after the layers, such as digests of the programs that seal it. Any data will
       do. It is part of what the image is made of, and no layer changes with it.
@@ -237,6 +243,10 @@ def declared(params: dict[str, Any]) -> layers.Spec:
     options = {role: found.options(role, path) for role, path in roles.items()}
     layers.refuse_unknown(params["variables"], options)
     implied = {name: value for name, value in params["implied"].items() if layers.is_known(name, options)}
+    variables = implied | params["variables"]
+    for name in params["lock_folders"]:
+        if name in variables:
+            variables[name] = contents.own_locks(Path(str(variables[name])).expanduser())
     return layers.Spec(
         os=params["os"],
         os_recipe=params["os_recipe"],
@@ -245,7 +255,7 @@ def declared(params: dict[str, Any]) -> layers.Spec:
             layers.Step(one["name"], one["role"], found.digest(one["role"], roles[one["role"]]))
             for one in params["layers"]
         ),
-        variables=implied | params["variables"],
+        variables=variables,
         seal=params["seal"],
     )
 
@@ -311,6 +321,7 @@ def main() -> None:
             },
             "variables": {"type": "dict", "default": {}},
             "implied": {"type": "dict", "default": {}},
+            "lock_folders": {"type": "list", "elements": "str", "default": []},
             "seal": {"type": "dict", "default": {}},
             "store": {"type": "path", "required": True},
             "version": {"type": "str"},

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,7 +69,9 @@ def vendors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
     server.shutdown()
 
 
-def test_a_box_with_four_gpus_has_every_layer(builder: Builder, vendors: dict[str, Any]) -> None:
+def test_a_box_with_four_gpus_has_every_layer(
+    builder: Builder, vendors: dict[str, Any], tmp_path: Path
+) -> None:
     run = builder.build(
         golden_image_name="box",
         golden_image_layers=LAYERS,
@@ -76,6 +79,7 @@ def test_a_box_with_four_gpus_has_every_layer(builder: Builder, vendors: dict[st
         golden_image_first_boot_acceptance=True,
         golden_image_variables=vendors,
         golden_image_gate_firmware=["uefi"],
+        golden_image_uv_cache=str(tmp_path / "wheels"),
     )
     assert run.status == 0, run.text
     said = json.loads((builder.folder("box", "1.0.0") / "image-manifest.json").read_text())
@@ -84,3 +88,5 @@ def test_a_box_with_four_gpus_has_every_layer(builder: Builder, vendors: dict[st
     assert said["driver"]["flavour"] == "open"
     assert "pytorch" in {framework["name"] for framework in said["frameworks"]}
     assert said["tests"]["failed"] == 0
+    # For the next build that makes this layer anew.
+    assert list(tmp_path.glob("wheels/current/archive-v*/*/torch"))

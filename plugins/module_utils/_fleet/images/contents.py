@@ -38,6 +38,23 @@ _READ = frozenset({".yml", ".yaml", ".j2", ".json"})
 _IGNORED = frozenset({"README.md"})
 
 
+MADE = b"# Made on "
+"""How a lock begins that role ai_frameworks has made itself."""
+
+
+def own_locks(folder: Path) -> dict[str, str]:
+    """The locks of the user's own in a folder of locks: a digest of each, by its name.
+
+    A lock that a build has made is left out. It came out of that build, which would not be the same any more the next time.
+    """
+    found = {}
+    for path in sorted(folder.glob("*.txt")):
+        content = path.read_bytes()
+        if not content.startswith(MADE):
+            found[path.name] = hashlib.sha256(content).hexdigest()
+    return found
+
+
 class Collection:
     """The files of a collection, each read once.
 

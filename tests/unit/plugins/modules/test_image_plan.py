@@ -165,6 +165,33 @@ def test_a_variable_changes_its_layer_and_those_above(engine: LittleEngine, arch
     assert both["layers"] == plan(engine, variables={"docker_users": ["me"]})["layers"]
 
 
+def test_a_lock_of_the_users_own_changes_the_layer_that_is_made_from_it(
+    engine: LittleEngine, archive: Archive, tmp_path: Path
+) -> None:
+    locks = tmp_path / "locks"
+    given = {
+        "layers": [*GIVEN["layers"], {"name": "ai_frameworks", "role": "ai_frameworks"}],
+        "implied": {"ai_frameworks_locks_folder": str(locks)},
+        "lock_folders": ["ai_frameworks_locks_folder"],
+    }
+    build(engine, plan(engine, **given), {archive.url: archive.publish("one")})
+    # What the build itself has made of the index is no other declaration the next time.
+    locks.mkdir()
+    lock = locks / "pytorch-2.11.0-cpu.txt"
+    lock.write_text("# Made on golden from: torch==2.11.0\ntorch==2.11.0\n")
+    assert plan(engine, **given)["missing"] == []
+    lock.write_text("torch==2.11.0 --hash=sha256:aa\n")
+    assert whys(plan(engine, **given))["ai_frameworks"] == "variables changed"
+    build(engine, plan(engine, **given), {archive.url: archive.publish("one")})
+    assert plan(engine, **given)["missing"] == []
+    # Where it is does not matter, and a declaration may say where.
+    locks.rename(tmp_path / "elsewhere")
+    moved = {**given, "variables": {"ai_frameworks_locks_folder": str(tmp_path / "elsewhere")}}
+    assert plan(engine, **moved)["missing"] == []
+    (tmp_path / "elsewhere" / lock.name).write_text("torch==2.11.0 --hash=sha256:bb\n")
+    assert whys(plan(engine, **moved))["ai_frameworks"] == "variables changed"
+
+
 def test_variables_that_no_layer_has_are_refused_all_at_once(engine: LittleEngine) -> None:
     result = plan(engine, variables={"base_firewal_enabled": True, "nvidia_driver_branch": "550"})
     assert result["failed"] is True
