@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,10 @@ def _link_work_tree() -> None:
 # Before any test module is imported, for they import the collection at their top.
 _link_work_tree()
 init_plugin_loader([str(COLLECTIONS)])
+
+# Who is started in the background, as by nohup, hands on that these are ignored; programs that tests start and interrupt are to heed them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A slow machine is no reason to fail: no example of a property test has a deadline. CI tries the same examples every
 # time, so that what it says is about the change; new ones are looked for wherever else the tests run.
