@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -263,6 +264,42 @@ def test_one_that_nobody_is_at_can_be_ended(box: Box) -> None:
     assert box.document()["burn_in"]["stopped"] == "it was asked to end before its time"
 
 
+def disk(pid: int, *, full: bool) -> None:
+    """A full disk, as a process sees it: no file takes a byte more."""
+    unlimited = resource.RLIM_INFINITY
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (1 if full else unlimited, unlimited))
+
+
+def test_a_stop_that_a_full_disk_does_not_take_is_still_its_end(box: Box) -> None:
+    process = box.begin(seconds=600)
+    assert eventually(lambda: len(box.ticks()) >= 1)
+    disk(process.pid, full=True)
+    os.kill(workers_of(process.pid)[1], signal.SIGKILL)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 2, said
+    assert "the disk did not take the record of why: the worker of GPU 1 was killed by signal 9" in said
+    assert "run.json cannot be written" in said
+    assert "Traceback" not in said
+    assert "stop" not in {record["event"] for record in box.records()}
+    assert box.status()["over"], "or systemd would have it burn again"
+    assert "no unfinished burn-in" in box.run("--resume").stderr
+
+
+def test_what_a_full_disk_took_is_told_in_the_document(box: Box) -> None:
+    process = box.begin(seconds=5)
+    assert eventually(lambda: len(box.ticks()) >= 1)
+    disk(process.pid, full=True)
+    time.sleep(2)
+    disk(process.pid, full=False)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 4, said
+    [responsive] = [check for check in box.document()["checks"] if check["name"] == "responsive"]
+    assert responsive["verdict"] == "WARN"
+    [lost] = [figure["value"] for figure in responsive["figures"] if figure["name"] == "writes lost"]
+    assert 1 <= box.ticks()[-1]["lost"] <= lost, "whoever goes on after a crash knows it, too"
+    assert f"{lost} writes to the disk were lost" in responsive["says"]
+
+
 def test_two_at_once_are_refused(box: Box) -> None:
     box.begin(seconds=600)
     assert eventually(lambda: len(box.ticks()) >= 1)
@@ -406,6 +443,29 @@ def test_without_any_gpu_it_is_left_to_be_gone_on_with(simulated: tuple[Box, Sim
     assert machine.sandbox.modprobe("nvidia")[0] == 0
     assert box.run("--resume").returncode == 0
     assert box.verdicts()["hours_burned"] == "PASS"
+
+
+def test_under_systemd_gpus_that_have_not_answered_for_minutes_fail_it(
+    simulated: tuple[Box, SimulatedMachine],
+) -> None:
+    box, machine = simulated
+    crash(box, seconds=600)
+    path = box.run_folder / "burn_in.jsonl"
+    path.write_text(
+        "".join(f"{json.dumps({**record, 't': record['t'] - 1000})}\n" for record in box.records())
+    )
+    assert machine.sandbox.rmmod("nvidia_uvm", "nvidia")[0] == 0
+    assert "the driver answers for no GPU" in box.run("--resume").stderr, (
+        "by hand there is somebody to see to it"
+    )
+    ran = box.run("--resume", "--service")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert box.status()["over"]
+    assert box.verdicts()["workers_alive"] == "FAIL"
+    assert (
+        "burned before, and the driver does not answer for it any more"
+        in box.document()["burn_in"]["stopped"]
+    )
 
 
 def test_with_more_gpus_than_at_the_beginning_it_ends_and_blames_none(

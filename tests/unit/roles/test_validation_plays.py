@@ -162,6 +162,8 @@ OVER = {
     **GOING, "over": True, "going": False, "left_s": 0, "says": "it is over",
     "verdict": {"checks": "PASS", "says": "all of it"},
 }  # fmt: skip
+UNKNOWN = {**OVER, "verdict": {"checks": "UNKNOWN", "says": "1 of 10 checks is UNKNOWN"}}
+UNJUDGED = {**OVER, "verdict": None}
 LIES = {**GOING, "going": False, "detached": False, "says": "nobody is at it"}
 CRASHED = {**GOING, "going": False}
 SILENT = None
@@ -202,6 +204,7 @@ def follow(folder: Path, answers: dict[str, list[dict[str, Any] | None]], **vari
         "hosts": "all",
         "gather_facts": False,
         "vars": {
+            "validation_device": "cuda",
             "validation_burn_in_progress_every": "10s",
             "validation_burn_in_for": "60s",
             "validation_burn_in_folder": str(folder),
@@ -233,6 +236,25 @@ def test_one_that_is_interrupted_by_hand_ends_it_and_fails_it(tmp_path: Path) ->
     assert "The burn-in was interrupted, and nobody goes on with it." in said(played)
     assert "-e burn_in_action=stop" in said(played)
     assert played.stdout.count("fatal:") == 1
+
+
+@pytest.mark.parametrize(
+    ("device", "last", "status", "says"),
+    [
+        ("cuda", UNKNOWN, 2, "proved nothing: 1 of 10 checks is UNKNOWN"),
+        ("cuda", UNJUDGED, 2, "proved nothing: it is over"),
+        ("cpu", UNKNOWN, 0, "two UNKNOWN 30 s 60 s 0 1 of 10 checks is UNKNOWN"),
+        ("cpu", UNJUDGED, 2, "proved nothing: it is over"),
+    ],
+)
+def test_one_that_ends_without_a_verdict_is_not_green(
+    tmp_path: Path, device: str, last: dict[str, Any], status: int, says: str
+) -> None:
+    played = follow(tmp_path, {"one": [GOING, OVER], "two": [GOING, last]}, validation_device=device)
+    assert played.returncode == status, said(played)
+    assert says in said(played)
+    assert played.stdout.count("fatal:") == (1 if status else 0)
+    assert f"{tmp_path}/two" in said(played) or not status
 
 
 def test_a_machine_that_stays_silent_is_given_up(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..._fleet.errors import FleetError
 from ..._host.gpu_programs import run as run_program
-from .. import judgement, junit, machine_words, store, table
+from .. import compute, judgement, junit, machine_words, store, table
 from ..check import PYTORCH
 from ..machine import Machine
 from ..paint import Paint, is_coloured, width
@@ -26,10 +26,12 @@ from .ledger import ASKED
 from .plan import RECORDS, STOP, Plan
 from .recorder import Recorder
 from .records import Tally
-from .supervisor import INTERRUPTED, TERMINATED, Supervisor
+from .supervisor import INTERRUPTED, TERMINATED, Supervisor, uptime
 
 _DOCUMENT_EVERY_S = 60.0
 _LINE_EVERY_S = 60.0
+_ANSWER_S = 300.0
+"""So long after a start of the machine, or of a new driver, its GPUs may not answer yet."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -38,13 +40,21 @@ class Burning:
 
     Args:
         quiet: say nothing.
+        attended: somebody is there who reads what is refused, and sees to it.
+
+    Attributes:
+        stop_kept: the record of its end, if there is one, is on the disk.
     """
 
-    def __init__(self, folder: Path, plan: Plan, profile: Profile, *, quiet: bool) -> None:
+    def __init__(
+        self, folder: Path, plan: Plan, profile: Profile, *, quiet: bool, attended: bool = True
+    ) -> None:
         self._folder = folder
         self._plan = plan
         self._profile = profile
         self._quiet = quiet
+        self._attended = attended
+        self.stop_kept = True
         self._machine = Machine(profile, plan.device, BURN_IN, folder)
         self.tally = runs.recorded(folder)
         self._kept = self._told = 0.0
@@ -54,20 +64,15 @@ class Burning:
         self._versions = {"gpumesh": machine_words.release(), **self._machine.versions}
 
     def commands(self) -> dict[int, list[str]]:
-        """What burns each GPU.
+        """What burns each GPU; empty: those that it began with are gone for good, and there is only that to be written down.
 
         Raises:
-            FleetError: there is no GPU, not every GPU answers at the beginning, or nobody has PyTorch.
+            FleetError: there is no GPU, one is cut into parts, not every GPU answers at the beginning, or nobody has PyTorch.
         """
         workers = self._machine.workers
-        if not workers:
-            says = (self._machine.facts.get("driver") or {}).get("smi") or "no answer"
-            raise FleetError(
-                f"the driver answers for no GPU: {says}",
-                hint="Run `gpu-acceptance run --suite quick`, which says what is wrong; --device cpu burns the processor",
-            )
-        if self._plan.device == CUDA and not self.tally.cards:
-            self._refuse_without_all()
+        if not workers and self._are_gone():
+            return {}
+        self.refuse()
         interpreter = self._machine.interpreter(PYTORCH)
         if interpreter is None:
             why, advice = self._machine.missing(PYTORCH)
@@ -78,6 +83,42 @@ class Burning:
         return {
             gpu: [interpreter, str(path_of("burn")), *shared, "--gpu", str(gpu)] for gpu in range(workers)
         }
+
+    def refuse(self) -> None:
+        """Look whether the GPUs can burn.
+
+        Raises:
+            FleetError: there is none, one is cut into parts, or not every one answers at the beginning.
+        """
+        if not self._machine.workers:
+            says = (self._machine.facts.get("driver") or {}).get("smi") or "no answer"
+            raise FleetError(
+                f"the driver answers for no GPU: {says}",
+                hint="Run `gpu-acceptance run --suite quick`, which says what is wrong; --device cpu burns the processor",
+            )
+        if self._plan.device == CUDA:
+            self._refuse_parts()
+            if not self.tally.cards:
+                self._refuse_without_all()
+
+    def _are_gone(self) -> bool:
+        """Whether the GPUs that burned will not answer any more. Whoever is there may only have to load the driver."""
+        if self._attended or not self.tally.cards:
+            return False
+        silent = time.time() - (self.tally.ledger.end or 0.0)
+        # A clock that was set back tells nothing.
+        return uptime() >= _ANSWER_S and not 0 <= silent < _ANSWER_S
+
+    def _refuse_parts(self) -> None:
+        """CUDA shows a process one part of such a GPU: the rest of it would not burn, and nothing would say so."""
+        found = compute.devices(self._machine)
+        cut = [index for index in sorted(found) if (found[index].get("mig") or {}).get("current")]
+        if cut:
+            named = ", ".join(f"GPU {index}" for index in cut)
+            raise FleetError(
+                f"{named} {'is' if len(cut) == 1 else 'are'} cut into parts (MIG), and a part is not burned here",
+                hint=f"Make the card whole: `nvidia-smi -i {','.join(map(str, cut))} -mig 0`",
+            )
 
     def _refuse_without_all(self) -> None:
         """A GPU that is missing from the first second would be missed by nobody."""
@@ -106,7 +147,9 @@ class Burning:
             self._cards,
         )
         self.keep(going=True)
-        return supervisor.run()
+        why = supervisor.run()
+        self.stop_kept = supervisor.stop_kept
+        return why
 
     def end(self) -> None:
         """Somebody asked for its end while nobody was at it."""
@@ -127,8 +170,10 @@ class Burning:
                 self.keep(going=True)
         if not self._quiet and now - self._told >= _LINE_EVERY_S and tally.ticks:
             self._told = now
-            sys.stdout.write(f"{outcome.progress(self._plan, tally)}\n")
-            sys.stdout.flush()
+            # A terminal that is gone is no reason to end.
+            with contextlib.suppress(OSError):
+                sys.stdout.write(f"{outcome.progress(self._plan, tally)}\n")
+                sys.stdout.flush()
 
     def keep(self, *, going: bool) -> Run:
         """The document as it is now, on the disk."""
@@ -159,12 +204,16 @@ def burn(folder: Path, plan: Plan, *, as_service: bool, quiet: bool = False) -> 
         if runs.is_over(folder):
             _say(f"{folder.name} is over already", quiet)
             return 0
-        burning = Burning(folder, plan, profile, quiet=quiet)
+        burning = Burning(folder, plan, profile, quiet=quiet, attended=not as_service)
         why = _until_it_ends(folder, burning)
+        over = why not in (TERMINATED, INTERRUPTED)
+        if over and not burning.stop_kept:
+            # Whoever went on would not know that it has ended. To remove a file needs no room on a full disk.
+            _finish(folder, plan)
+            _complain(burning.tally)
         run = burning.keep(going=False)
-        if why not in (TERMINATED, INTERRUPTED):
-            runs.finish(folder)
-            service.forget(plan.id, run_program)
+        if over:
+            _finish(folder, plan)
     if not quiet:
         _show(run, folder)
     if as_service:
@@ -181,6 +230,18 @@ def _until_it_ends(folder: Path, burning: Burning) -> str:
         stopped = burning.tally.ledger.stopped
     # A process that died between the stop and the document leaves only the document to be made.
     return burning.go() if stopped is None else str(stopped.get("kind"))
+
+
+def _finish(folder: Path, plan: Plan) -> None:
+    runs.finish(folder)
+    service.forget(plan.id, run_program)
+
+
+def _complain(tally: Tally) -> None:
+    """Where the document cannot be written either, this is all that is left of it."""
+    says = (tally.ledger.stopped or {}).get("says")
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"the burn-in has ended, and the disk did not take the record of why: {says}\n")
 
 
 def _show(run: Run, folder: Path) -> None:

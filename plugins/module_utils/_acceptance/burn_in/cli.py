@@ -18,9 +18,10 @@ from ..._host.gpu_programs import run as run_program
 from .. import files, store
 from ..judgement import USAGE
 from ..record import CUDA, DEVICES
+from ..run_command import load_profile
 from . import runs, service, status
-from .burning import burn
-from .plan import STOP, Plan, PlanError
+from .burning import Burning, burn
+from .plan import LEAST_INTERVAL_S, MOST_INTERVAL_S, STOP, Plan, PlanError
 
 _ABOUT = """\
 Loads all GPUs at once for hours, with random data in most of their memory, compares every result, watches temperatures, power,
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=5.0,
         metavar="SECONDS",
-        help="from one look to the next (%(default)g)",
+        help=f"from one look to the next, {LEAST_INTERVAL_S:g} to {MOST_INTERVAL_S:g} (%(default)g)",
     )
     parser.add_argument(
         "--memory", type=float, default=0.9, metavar="SHARE", help="of each GPU's memory (%(default)g)"
@@ -131,16 +132,12 @@ def _main(options: argparse.Namespace) -> int:
     _refuse_beside_a_detached_one(base)
     if options.detach:
         return _detach(options, plan)
-    with store.alone():
-        # Refused before there is a folder.
-        pass
+    _refuse(base, plan)
     folder, plan = runs.make(base, plan, detached=False)
     return burn(folder, plan, as_service=False)
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    from ..run_command import load_profile  # only what starts something needs it
-
     path: Path | None = options.profile
     profile = load_profile(path)
     margin = profile.stop_margin_c if options.stop_margin is None else options.stop_margin
@@ -166,6 +163,12 @@ def _refuse_beside_a_detached_one(base: Path) -> None:
             )
 
 
+def _refuse(base: Path, plan: Plan) -> None:
+    """What cannot burn is refused before there is a folder: systemd would try it for ever, and nobody would read why."""
+    with store.alone():
+        Burning(base, plan, load_profile(Path(plan.profile) if plan.profile else None), quiet=True).refuse()
+
+
 def _detach(options: argparse.Namespace, plan: Plan) -> int:
     if os.geteuid():
         raise service.ServiceError("only root can start a burn-in under systemd", hint="Run it with sudo")
@@ -179,8 +182,7 @@ def _detach(options: argparse.Namespace, plan: Plan) -> int:
             "the systemd unit is not installed",
             hint="Install it with role validation, or leave out --detach and use tmux or systemd-run",
         )
-    with store.alone():
-        pass
+    _refuse(options.folder, plan)
     folder, plan = runs.make(options.folder, plan, detached=True)
     try:
         service.start(plan.id, run_program)

@@ -47,6 +47,8 @@ class KernelLog:
         self.cursor = cursor
         self.problem = ""
         """Why it could not be read the last time; empty: it could."""
+        self.lost = False
+        """Whether lines were passed over by that which nobody reads any more; else they come with the next that can be read."""
 
     def start(self) -> None:
         """Begin at the end as it is now, unless there is a place to go on from."""
@@ -68,6 +70,7 @@ class KernelLog:
         self.problem = (
             f"the kernel wrote {len(found)} lines that may matter at once, and {MOST_AT_ONCE} were kept"
         )
+        self.lost = True
         # The grave ones first, all in their order.
         first = sorted(range(len(found)), key=lambda at: not GRAVE.search(found[at]))[:MOST_AT_ONCE]
         return [found[at] for at in sorted(first)]
@@ -87,6 +90,8 @@ class KernelLog:
         nothing = "the journal has no line of the kernel, so it is not known what the kernel would say"
         said = f"journalctl: {ran.says}" if ran.err.strip() else nothing
         self.problem = "" if ran.status == 0 and answered else said
+        # Without a place to go on from it begins at the end as it is then.
+        self.lost = bool(self.problem) and not self.cursor
 
     def _size(self) -> int:
         try:
@@ -97,6 +102,7 @@ class KernelLog:
     def _from_file(self) -> list[str]:
         if not self._file:
             return []
+        self.lost = False
         begin = int(self.cursor) if self.cursor.isdigit() else 0
         try:
             # A file that has become shorter is another one.

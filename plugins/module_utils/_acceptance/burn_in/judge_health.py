@@ -236,12 +236,18 @@ def responsive(seen: Seen) -> Result:
                 better="lower",
             ),
         ]
-    verdict = worst(verdicts)
     says = f"it woke at most {max(tally.late_s):.3f} s late, and a write to the disk took at most {max(tally.sync_s):.3f} s"
+    if tally.lost:
+        verdicts.append(Verdict.WARN)
+        says += f"; {tally.lost} writes to the disk were lost, and so is what this run was to keep with them"
+        figures.append(
+            Figure("writes lost", tally.lost, "", None, "0", "of this run's", Verdict.WARN, "lower")
+        )
+    verdict = worst(verdicts)
     return result(
         verdict,
         says,
-        "see what else runs on the machine, whether memory was short, and whether the disk is sound",
+        "see what else runs on the machine, whether memory was short, and whether the disk is full, or sound",
         figures,
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..._fleet.gpu.catalog import GpuModel
 from .. import health_checks, kernel_log
 from ..verdicts import Figure, Result, Verdict, passed, skipped, unknown, worst
 from .records import Tally
@@ -22,14 +23,18 @@ def places(facts: Mapping[str, Any], root: Path) -> tuple[kernel_log.Place, ...]
     found = []
     for device in facts.get("devices") or ():
         address = str(device["pci_address"])
-        model = health_checks.model_of(device)
         try:
             above = (root / _BUS / address).resolve().parents
         except OSError:
             above = ()
         ports = tuple(path.name for path in above if path.name.count(":") == 2)
-        found.append(kernel_log.Place(address, ports, bool(model and model.nvlink)))
+        found.append(kernel_log.Place(address, ports, has_nvlink(health_checks.model_of(device))))
     return tuple(found)
+
+
+def has_nvlink(model: GpuModel | None) -> bool:
+    """Whether errors of NVLink are a card's; of one that we do not know it is not said that it has none."""
+    return model is None or model.nvlink != "no"
 
 
 def judge(

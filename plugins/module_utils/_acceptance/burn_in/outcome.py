@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..._fleet.gpu import catalog
 from ..document import moment
 from ..kernel_log import Place
 from ..profile import Profile
@@ -49,8 +50,15 @@ def run_of(
     indexes = {card.address: index for index, card in numbered.items()}
     models = {index: card.model for index, card in numbered.items()}
     there = kernel.places(facts, Path(profile.root))
-    lost = {*indexes} - {place.address for place in there}
-    cards = (*there, *(Place(address) for address in sorted(lost)))
+    seen_now = {place.address for place in there}
+    lost = {card.address: card for card in numbered.values() if card.address not in seen_now}
+    cards = (
+        *there,
+        *(
+            Place(address, nvlink=kernel.has_nvlink(catalog.find(lost[address].model)))
+            for address in sorted(lost)
+        ),
+    )
     seen = Seen(plan, tally, gpus, going, profile.limits, cards, indexes, models)
     return Run(
         id=plan.id,

@@ -21,6 +21,8 @@ STOP = "stop"
 """A file by which somebody asks a burn-in to end before its time."""
 
 LEAST_INTERVAL_S = 1.0
+MOST_INTERVAL_S = 30.0
+"""Nobody is to burn for longer without a look at how hot it is, and what is taken for blind or hung has to be several looks."""
 MOST_HOURS = 24.0 * 90
 
 
@@ -60,9 +62,9 @@ class Plan:
         """
         if not 0 < self.seconds <= MOST_HOURS * 3600:
             raise PlanError(f"a burn-in lasts more than 0 and at most {MOST_HOURS:g} hours")
-        if not LEAST_INTERVAL_S <= self.interval_s <= 300:
+        if not LEAST_INTERVAL_S <= self.interval_s <= MOST_INTERVAL_S:
             raise PlanError(
-                f"the interval is {LEAST_INTERVAL_S:g} to 300 seconds, and it is {self.interval_s:g}"
+                f"the interval is {LEAST_INTERVAL_S:g} to {MOST_INTERVAL_S:g} seconds, and it is {self.interval_s:g}"
             )
         if not 0.05 <= self.memory <= 0.95:
             raise PlanError(f"the share of memory is 0.05 to 0.95, and it is {self.memory:g}")

@@ -3,15 +3,17 @@
 
   {"event": "begin", "t", "boot", "hours", "gpus": [{"uuid", "address", "model"}]}   a process begins, or goes on
   {"event": "burning", "t", "versions", "simulated", "memory": {gpu: {"gib", "share"}}}   all workers burn from here on
-  {"event": "tick", "from", "t", "late_s", "sync_s", "rates", "traffic", "checked", "mismatches", "cursor"}
-                                        all workers have burned from "from" to "t"; where one has not, the two are equal
+  {"event": "tick", "from", "t", "late_s", "sync_s", "rates", "traffic", "checked", "mismatches", "cursor", "lost"}
+                                        all workers have burned from "from" to "t"; where one has not, the two are equal;
+                                        "lost": of what this process was to write down the disk did not take so much
   {"event": "counters", "t", "gpus": {gpu: {counter: value}}}                    what the driver counts, when it changed
   {"event": "kernel", "t", "line"}                                               a line of the kernel's log
-  {"event": "blind", "t", "what", "says"}                                        something could not be read
+  {"event": "blind", "t", "what", "says", "lost"}                                something could not be read; "lost": nor later
+  {"event": "seen", "t", "what"}                                                 what could not be read was read after all
   {"event": "counts", "t", "checked", "mismatches"}                              what the workers had counted when they ended
   {"event": "worker", "t", "gpu", "says", "wrong"}                               a worker ended by itself; its reference was wrong
   {"event": "stop", "t", "kind", "says", "reading"}                              it ended for good, and why
-  {"event": "end", "t", "why"}                                                   the process ended in order
+  {"event": "end", "t", "why", "lost"}                                           the process ended in order
 
 Temperatures, power and clocks are in ``samples.jsonl``, as those of every run.
 
@@ -119,6 +121,9 @@ class Tally:
         cards: the GPUs that the burn-in began with, by number; empty: on the CPU.
         cursor: how far the kernel's log was read.
         kernel_lost: grave lines of it that are not among those that were kept.
+        blind_says: by what could not be read, the last reason; what was read after all is not in it.
+        blind_lost: the same for what nobody reads any more.
+        lost: so often the disk did not take what was to be written down.
         simulated: a worker, or the driver, said that it is.
         latest: the last record of each kind, for whoever tells how it goes.
     """
@@ -136,6 +141,8 @@ class Tally:
         self._grave_lines = 0
         self.blind: Counter[str] = Counter()
         self.blind_says: dict[str, str] = {}
+        self.blind_lost: dict[str, str] = {}
+        self.lost = 0
         self.workers: list[Mapping[str, Any]] = []
         self.versions: dict[str, str] = {}
         self.simulated = False
@@ -146,6 +153,7 @@ class Tally:
         self._new_boot = False
         # A worker that was started again counts from zero.
         self._before: dict[int, tuple[int, int]] = {}
+        self._lost_before = 0
 
     def gpu(self, index: int) -> GpuTally:
         """That of one GPU."""
@@ -168,11 +176,13 @@ class Tally:
             case "kernel":
                 self._kernel(str(record.get("line", "")))
             case "blind":
-                what = str(record.get("what", ""))
-                self.blind[what] += 1
-                self.blind_says[what] = str(record.get("says", ""))
+                self._blind(record)
+            case "seen":
+                self._seen(str(record.get("what", "")))
             case "counts":
                 self._counts(record)
+            case "end":
+                self._lost(record)
             case "worker":
                 self.workers.append(record)
 
@@ -182,6 +192,7 @@ class Tally:
         self._boot = boot
         self.cursor = str(record.get("cursor") or self.cursor)
         self._before = {index: (gpu.checked, gpu.mismatches) for index, gpu in self.gpus.items()}
+        self._lost_before = self.lost
         # Whoever goes on is measured by what it began with.
         self.cards = self.cards or _cards(record.get("gpus"))
 
@@ -204,6 +215,22 @@ class Tally:
             if isinstance(rate, int | float):
                 self.gpu(index).rates.append(float(rate))
         self._counts(record)
+        self._lost(record)
+
+    def _lost(self, record: Mapping[str, Any]) -> None:
+        self.lost = self._lost_before + int(record.get("lost") or 0)
+
+    def _blind(self, record: Mapping[str, Any]) -> None:
+        what, says = str(record.get("what", "")), str(record.get("says", ""))
+        self.blind[what] += 1
+        self.blind_says[what] = says
+        if record.get("lost"):
+            self.blind_lost[what] = says
+
+    def _seen(self, what: str) -> None:
+        self.blind_says.pop(what, None)
+        if what in self.blind_lost:
+            self.blind_says[what] = self.blind_lost[what]
 
     def _counts(self, record: Mapping[str, Any]) -> None:
         for index, count in _by_gpu(record.get("checked")):

@@ -35,6 +35,8 @@ HUNG_S = 180.0
 """A worker that says nothing for so long is taken for dead."""
 BLIND_S = 60.0
 """So long it burns on without knowing how hot the GPUs are."""
+_READING_S = 20.0
+"""For the driver to answer at most: after one that hangs there is time for another before it is blind."""
 _CLOCKS_DIFFER_S = 0.5
 """The clock that counts a machine's sleep and the one that does not are not read at the same moment."""
 PATIENCE_S = 10.0
@@ -56,6 +58,9 @@ class Supervisor:
         on_tick: is called after every look; it may write the run's document, or tell how it goes.
         boot: another word after every restart of the machine.
         cards: the GPUs that there are now; none on the CPU.
+
+    Attributes:
+        stop_kept: the record of its end, if it has ended for good, is on the disk.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class Supervisor:
         self._wake = threading.Event()
         self._signal = 0
         self._burning = False
+        self.stop_kept = True
         self._kernel = KernelLog(profile.kernel_log, run, tally.cursor)
         self._sync_s = 0.0
         self._seen_at = 0.0
@@ -138,7 +144,7 @@ class Supervisor:
                     workers.end(PATIENCE_S)
                     self._last_counts(workers)
                     why = TERMINATED if self._signal == signal.SIGTERM else INTERRUPTED
-                    self._write("end", why=why)
+                    self._write("end", why=why, lost=self._lost())
                     self._on_tick(self.tally)
                     return why
                 self._on_tick(self.tally)
@@ -147,15 +153,17 @@ class Supervisor:
 
     def _end_for_good(self, stop: guard.Stop, workers: Workers | None = None) -> str:
         """Write why before anything else, so that no crash from here on has it begin again."""
+        lost = self._records.lost
         self._write_record(stop.as_record(round(self._last[0], 3)))
         self._sync()
+        self.stop_kept = self._records.lost == lost
         if workers:
             in_order = stop.kind in (FINISHED, ASKED)
             workers.end(PATIENCE_S if in_order else 0)
             self._last_counts(workers)
         self._look_at_gpus()
         self._read_kernel()
-        self._write("end", why=stop.kind)
+        self._write("end", why=stop.kind, lost=self._lost())
         self._on_tick(self.tally)
         return stop.kind
 
@@ -217,7 +225,12 @@ class Supervisor:
             "traffic": {str(worker.gpu): worker.traffic for worker in workers.all},
             **_counts(workers),
             "cursor": self._kernel.cursor,
+            "lost": self._lost(),
         }
+
+    def _lost(self) -> int:
+        """How much of what was to be written down the disk did not take."""
+        return self._records.lost + self._samples.lost
 
     def _last_counts(self, workers: Workers) -> None:
         """What the workers have found since the last look, a wrong value perhaps."""
@@ -272,7 +285,9 @@ class Supervisor:
         if self._plan.device != CUDA or self._changed:
             return None
         at = self.now()
-        ran = self._run([self._profile.nvidia_smi, "-q", "-x"], max(5.0, 2 * self._plan.interval_s))
+        ran = self._run(
+            [self._profile.nvidia_smi, "-q", "-x"], min(max(5.0, 2 * self._plan.interval_s), _READING_S)
+        )
         try:
             if ran.status in (124, 126, 127):
                 raise SmiError(ran.says)
@@ -304,8 +319,12 @@ class Supervisor:
     def _read_kernel(self) -> None:
         for line in self._kernel.read():
             self._write("kernel", line=line)
-        if self._kernel.problem and self._kernel.problem != self.tally.blind_says.get("kernel"):
-            self._write("blind", what="kernel", says=self._kernel.problem)
+        problem, told = self._kernel.problem, self.tally.blind_says.get("kernel", "")
+        if problem and problem != told:
+            self._write("blind", what="kernel", says=problem, lost=self._kernel.lost)
+        elif told and not problem and told != self.tally.blind_lost.get("kernel"):
+            # It was read from where it had been read before, so nothing is missing.
+            self._write("seen", what="kernel")
 
     def _write(self, event: str, **values: Any) -> None:
         self._write_record({"event": event, "t": self.now(), **values})

@@ -157,6 +157,7 @@ def test_nothing_passes_where_nothing_was_seen() -> None:
         (good(tick(100, late_s=11.0)), samples(), "responsive", Verdict.FAIL, "11.000 s late"),
         (good(late_s=2.0), samples(), "responsive", Verdict.WARN, "2.000 s late"),
         (good(sync_s=70.0), samples(), "responsive", Verdict.FAIL, "70.000 s"),
+        (good(tick(100, lost=3)), samples(), "responsive", Verdict.WARN, "3 writes to the disk were lost"),
         (good({"event": "blind", "t": 50, "what": "gpus", "says": "it did not answer"}), samples(), "readings", Verdict.WARN, "it did not answer"),
         (good(rates={"0": 230.0, "1": 212.0}), samples(), "siblings", Verdict.WARN, "GPU 1 computes 7.8% slower"),
         (good(rates={"0": 230.0, "1": 200.0}), samples(), "siblings", Verdict.FAIL, "GPU 1 computes 13.0% slower"),

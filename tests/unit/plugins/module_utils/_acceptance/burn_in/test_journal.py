@@ -102,6 +102,24 @@ def test_of_very_many_lines_the_grave_ones_are_kept_and_it_is_told() -> None:
     )
 
 
+def test_it_is_told_whether_lines_are_read_later_or_by_nobody() -> None:
+    slow = Ran(124, "", "journalctl did not answer within 20 seconds")
+    log = KernelLog("", Journal(slow, Ran(0, f"{XID}\n-- cursor: s=2\n", "")), "s=1")
+    log.read()
+    assert (log.problem, log.lost) == (f"journalctl: {slow.err}", False)
+    assert log.read() == [XID], "the place is the same, so nothing is missing"
+    assert (log.problem, log.lost) == ("", False)
+    nowhere = KernelLog("", Journal(slow, Ran(0, "-- cursor: s=2\n", "")))
+    nowhere.start()
+    assert nowhere.lost, "it begins where it is read the first time, and not where it began"
+    many = "\n".join([XID] * (MOST_AT_ONCE + 1))
+    flood = KernelLog("", Journal(Ran(0, f"{many}\n-- cursor: s=2\n", ""), Ran(0, "", "")), "s=1")
+    flood.read()
+    assert flood.lost
+    flood.read()
+    assert (flood.problem, flood.lost) == ("", False)
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -109,6 +109,35 @@ def test_what_workers_had_counted_when_they_ended_counts_and_is_no_time() -> Non
     assert found.ticks == 3
 
 
+def blind(says: str, **more: Any) -> dict[str, Any]:
+    return {"event": "blind", "t": 5, "what": "kernel", "says": says, **more}
+
+
+SEEN = {"event": "seen", "t": 9, "what": "kernel"}
+
+
+def test_what_was_read_after_all_is_not_missed_and_what_nobody_reads_any_more_is() -> None:
+    assert tally([begin(0), blind("it was slow"), SEEN]).blind_says == {}
+    lost = blind("2000 were kept", lost=True)
+    assert tally([begin(0), lost, SEEN]).blind_says == {"kernel": "2000 were kept"}
+    slow_after_that = [begin(0), lost, blind("it was slow"), SEEN]
+    assert tally(slow_after_that).blind_says == {"kernel": "2000 were kept"}
+    assert tally([begin(0), blind("it was slow"), SEEN, blind("again")]).blind_says == {"kernel": "again"}
+
+
+def test_records_that_a_full_disk_took_are_counted_over_all_processes() -> None:
+    records = [
+        begin(0),
+        {**tick(5, 1), "lost": 2},
+        {**tick(9, 1), "lost": 3},
+        begin(20),
+        {**tick(30, 1), "lost": 1},
+    ]
+    assert tally(records).lost == 4
+    assert tally([*records, {"event": "end", "t": 31, "why": "asked", "lost": 5}]).lost == 8
+    assert tally([begin(0), tick(5, 1)]).lost == 0
+
+
 def test_the_gpus_are_those_of_the_beginning() -> None:
     one, other = ({"uuid": f"GPU-{n}", "address": f"0000:0{n}:00.0", "model": "l4"} for n in (1, 2))
     found = tally([begin(0, gpus=[one, other]), begin(60, gpus=[other])])
