@@ -154,6 +154,29 @@ def test_nothing_is_wider_than_the_window_and_no_text_is_cut(
     assert all(right > left and bottom > top for left, top, right, bottom in told["charts"])
 
 
+def untold(folder: Path) -> Path:
+    """A burn-in whose driver does not tell of one GPU whether it was slowed down."""
+    run = report_runs.burned(folder, hours=1.0)
+    path = run / "samples.jsonl"
+    told = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for one in told:
+        one["reasons"] += ["untold"] if one["gpu"] == 1 else []
+    path.write_text("".join(json.dumps(one) + "\n" for one in told), encoding="utf-8")
+    return run
+
+
+@pytest.mark.parametrize("window", [DESKTOP, PHONE])
+def test_what_was_not_told_is_shown_and_fits(
+    browser: Browser, tmp_path: Path, window: tuple[int, int]
+) -> None:
+    page = page_of(untold, tmp_path)
+    told = browser.measured(page, window)
+    assert (told["page"], told["wide"], told["hidden"], told["texts"]) == (window[0], [], [], [])
+    text = page.read_text(encoding="utf-8")
+    assert "the driver did not tell whether heat or hardware held back GPU 1" in text
+    assert "never held back" not in text
+
+
 @pytest.mark.parametrize(("good", "colour"), [(True, (0x14, 0x73, 0x3F)), (False, (0xB3, 0x23, 0x1A))])
 def test_the_band_has_the_colour_of_its_verdict(
     browser: Browser, tmp_path: Path, good: bool, colour: tuple[int, int, int]

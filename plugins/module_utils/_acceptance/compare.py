@@ -100,7 +100,12 @@ def compare(before: Run, after: Run, tolerance: float = TOLERANCE) -> Comparison
     earlier = {entry.name: entry for entry in before.entries}
     later = {entry.name: entry for entry in after.entries}
     names = [*earlier, *(name for name in later if name not in earlier)]
-    rows = [row for name in names for row in _check(name, earlier.get(name), later.get(name), tolerance)]
+    same = before.suite == after.suite
+    rows = [
+        row
+        for name in names
+        for row in _check(name, earlier.get(name), later.get(name), tolerance, same=same)
+    ]
     return Comparison(before.id, after.id, tuple(_differences(before, after)), tuple(rows), tolerance)
 
 
@@ -159,8 +164,11 @@ def _counted(models: Counter[str]) -> str:
     return ", ".join(f"{count} x {model}" for model, count in sorted(models.items())) or "none"
 
 
-def _check(name: str, before: Entry | None, after: Entry | None, tolerance: float) -> Iterator[Row]:
-    yield _verdict(name, before, after)
+def _check(
+    name: str, before: Entry | None, after: Entry | None, tolerance: float, *, same: bool
+) -> Iterator[Row]:
+    """The rows of one check; `same`: whether both runs are of one suite."""
+    yield _verdict(name, before, after, same=same)
     earlier = _by_key(before.result.figures if before else ())
     later = _by_key(after.result.figures if after else ())
     # What a check that was not made cannot tell is said once, in the row of its verdict.
@@ -168,17 +176,18 @@ def _check(name: str, before: Entry | None, after: Entry | None, tolerance: floa
     for key in [*earlier, *(key for key in later if key not in earlier)]:
         if key in earlier and key not in later and not made:
             continue
-        yield _figure(name, later.get(key) or earlier[key], earlier.get(key), later.get(key), tolerance)
+        shown = later.get(key) or earlier[key]
+        yield _figure(name, shown, earlier.get(key), later.get(key), tolerance, same=same)
 
 
-def _verdict(name: str, before: Entry | None, after: Entry | None) -> Row:
+def _verdict(name: str, before: Entry | None, after: Entry | None, *, same: bool) -> Row:
     one = before.result.verdict if before else None
     other = after.result.verdict if after else None
     note = ""
     worse = better = False
     if after is None:
-        note = "the second run has no such check"
-        worse = before is not None and before.ran
+        note = _gone("check", same=same)
+        worse = same and before is not None and before.ran
     elif before is None:
         note = "the first run has no such check"
     elif one is not None and other is not None:
@@ -212,21 +221,29 @@ def _by_key(figures: Iterable[Figure]) -> dict[tuple[str, int | None, int], Figu
     return found
 
 
-def _figure(check: str, shown: Figure, before: Figure | None, after: Figure | None, tolerance: float) -> Row:
+def _gone(what: str, *, same: bool) -> str:
+    """What another suite does not look at, or not in this size, is not lost."""
+    return f"the second run has no such {what}" + ("" if same else "; it is of another suite")
+
+
+def _figure(
+    check: str, shown: Figure, before: Figure | None, after: Figure | None, tolerance: float, *, same: bool
+) -> Row:
     values = (before.value if before else None, after.value if after else None)
     change = _change(*values) if before and after and before.unit == after.unit else None
     better = shown.better
     worse_by = {"higher": -(change or 0.0), "lower": change or 0.0}.get(better, 0.0)
     note = ""
     if after is None:
-        note = "the second run has no such figure"
+        note = _gone("figure", same=same)
     elif before is None:
         note = "the first run has no such figure"
     elif before.unit != after.unit:
         note = f"another unit: {before.unit or 'none'}, then {after.unit or 'none'}"
     elif before.value is not None and after.value is None:
         note = "no reading any more"
-    lost = bool(better) and before is not None and before.value is not None and values[1] is None
+    known = after is not None or same
+    lost = known and bool(better) and before is not None and before.value is not None and values[1] is None
     return Row(
         check,
         shown.name,

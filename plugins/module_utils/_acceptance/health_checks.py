@@ -195,7 +195,7 @@ def conclude(
     gravity = worst(one.verdict for one in found) if found else Verdict.PASS
     order = (Verdict.FAIL, Verdict.UNKNOWN, Verdict.WARN)
     found.sort(key=lambda one: order.index(one.verdict) if one.verdict in order else len(order))
-    parts = [one.says for one in found] or [fine]
+    parts = [one.says for one in found] or ([fine] if fine else [])
     says = "; ".join(dict.fromkeys([*parts, *notes]))
     advice = "; ".join(dict.fromkeys(one.advice for one in found if one.advice))
     return Result(gravity, says, advice, tuple(figures), data=data)

@@ -61,6 +61,12 @@ def judge(
             f"{name} was slowed down {told} since the run began",
             health_devices.cooling_step([counters[counter][0] for counter, _spent in counted]),
         )
+    elif untold := [sample for sample in own if telemetry.UNTOLD in sample.reasons]:
+        yield common.Finding(
+            Verdict.UNKNOWN,
+            f"{name} did not tell in {len(untold)} of {len(own)} readings whether it was slowed down",
+            "see `nvidia-smi -q -d PERFORMANCE`",
+        )
     margins = [sample.margin_c for sample in own if sample.margin_c is not None]
     if margins and min(margins) < context.profile.stop_margin_c:
         least = min(margins)

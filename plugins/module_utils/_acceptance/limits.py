@@ -75,7 +75,8 @@ TABLE: tuple[Limit, ...] = (
     Limit("rest_margin_c", 15, "°C", "WARN where a GPU at rest is closer than this to where it slows itself down", PROPOSAL),
     Limit("pcie_corrected", 100, "errors", "WARN above so many corrected errors of a PCIe link, or replays, since the boot",
           f"{PROPOSAL}; a few happen whenever a link changes its speed"),
-    Limit("pcie_replays_per_minute", 8, "a minute", "FAIL above so many replays of a PCIe link while the suite or a burn-in runs",
+    Limit("pcie_replays_per_minute", 8, "a minute",
+          "WARN (in a burn-in FAIL) above so many replays of a PCIe link while the suite runs, which judges corrected errors by it, too",
           "DCGM's limit"),
     Limit("step_difference", 1e-4, "", "FAIL where a step of several GPUs together differs by more than this from the right answer",
           f"{PROPOSAL}; single precision leaves about 1e-7"),
@@ -90,11 +91,13 @@ TABLE: tuple[Limit, ...] = (
           PROPOSAL),
     Limit("burn_in_memory_short", 0.05, _SHARE,
           "WARN where a burn-in filled less of a GPU's memory than it was asked for by more than this", PROPOSAL),
-    Limit("burn_in_unread_share", 0.01, _SHARE, "UNKNOWN where more of the readings of a burn-in than this are missing", PROPOSAL),
+    Limit("burn_in_unread_share", 0.01, _SHARE, "WARN where more of the readings of a burn-in than this are missing", PROPOSAL),
 )
 # fmt: on
 
 NAMES = frozenset(limit.name for limit in TABLE)
+SHARES = frozenset(limit.name for limit in TABLE if limit.unit == _SHARE)
+"""Above 1 nothing would ever reach such a threshold, or nothing ever be too much for it."""
 _BY_NAME = {limit.name: limit for limit in TABLE}
 
 
@@ -124,7 +127,12 @@ class Limits:
             The verdict, the share that is expected, and where that comes from.
         """
         warn, source = self.get(f"{kind}_warn_share")
-        fail, _unused = self.get(f"{kind}_fail_share")
+        fail, why = self.get(f"{kind}_fail_share")
+        if warn < fail and f"{kind}_fail_share" not in self._given:
+            # One that is declared alone is both bounds where it lies beyond the other.
+            fail = warn
+        elif warn < fail:
+            warn, source = fail, why
         return grade(value, warn, fail), warn, source
 
     def all_reduce_band(self, model: str, form: str, gpus: int, link_gb_s: float | None) -> Band | None:

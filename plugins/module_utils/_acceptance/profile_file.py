@@ -19,10 +19,11 @@ from typing import Any
 from .._fleet.gpu import catalog
 from .._fleet.gpu.health_words import Expected, ExpectedError
 from .check import JAX, PYTORCH, TENSORFLOW, VLLM
+from .limits import SHARES
 from .profile import Profile, Targets
 
 FRAMEWORKS = (PYTORCH, TENSORFLOW, JAX, VLLM)
-_SHARES = ("scaling_efficiency", "utilization")
+_SHARES_OF_TARGETS = ("scaling_efficiency", "utilization")
 
 
 class ProfileError(ValueError):
@@ -189,7 +190,9 @@ def _targets(reader: _Reader, given: Mapping[str, Any]) -> Targets:
     known = [field.name for field in fields(Targets)]
     reader.unknown(value, known, "targets.")
     found = {
-        name: reader.number(f"targets.{name}", value[name], most=1 if name in _SHARES else math.inf)
+        name: reader.number(
+            f"targets.{name}", value[name], most=1 if name in _SHARES_OF_TARGETS else math.inf
+        )
         for name in known
         if name in value
     }
@@ -200,7 +203,10 @@ def _limits(reader: _Reader, given: Mapping[str, Any], known: Collection[str] | 
     value = reader.mapping(given, "limits")
     if known is not None:
         reader.unknown(value, known, "limits.")
-    return {name: reader.number(f"limits.{name}", one) for name, one in value.items()}
+    return {
+        name: reader.number(f"limits.{name}", one, most=1 if name in SHARES else math.inf)
+        for name, one in value.items()
+    }
 
 
 def _waived(reader: _Reader, given: Mapping[str, Any], known: Collection[str] | None) -> dict[str, str]:

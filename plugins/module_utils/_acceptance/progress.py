@@ -6,6 +6,7 @@ This file is private to the gpumesh.fleet collection.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
@@ -123,10 +124,14 @@ class Progress:
         room = width() - 1 - columns(head)
         # What it does now is worth more than an estimate.
         line = head + fit(text, room) + (rest if columns(text) + columns(rest) <= room else "")
-        self._stream.write(f"{_ERASE}{self._paint(line, 'cyan')}")
-        self._stream.flush()
+        self._put(f"{_ERASE}{self._paint(line, 'cyan')}")
 
     def _write(self, text: str) -> None:
-        self._stream.write(f"{_ERASE if self._moves else ''}{text}")
-        self._stream.flush()
+        self._put(f"{_ERASE if self._moves else ''}{text}")
         self._draw()
+
+    def _put(self, text: str) -> None:
+        # A terminal that was closed, or a log on a full disk, must not end the run that it shows.
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+            self._stream.flush()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -46,10 +47,21 @@ def run(options: argparse.Namespace) -> int:
                 folder.rmdir()
             raise
         store.write_text(folder / store.JUNIT, junit.xml(done))
-    show(done, folder, as_json=options.json)
     if done.state is State.INTERRUPTED:
+        try:
+            show(done, folder, as_json=options.json)
+        except OSError:
+            _let_go()
         return judgement.INTERRUPTED
+    show(done, folder, as_json=options.json)
     return judgement.EXIT_STATUS[judgement.overall(done.entries)]
+
+
+def _let_go() -> None:
+    """The terminal whose closing interrupted the run is gone, and the run is kept: Python must not complain of what it still holds."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
 
 
 def load_profile(path: Path | None) -> Profile:

@@ -66,8 +66,9 @@ class Runner:
             self._break_off()
         else:
             self.run = replace(self.run, state=State.COMPLETE, end=time.time())
-        self._progress.close()
+        # What there is of the run is kept before anything else is tried.
         self._keep()
+        self._progress.close()
         return self.run
 
     def _seconds(self) -> float:

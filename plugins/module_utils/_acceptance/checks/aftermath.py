@@ -15,7 +15,7 @@ from .. import health_checks as common
 from .. import heat, kernel_log
 from ..check import FULL, QUICK, CannotLook, Check, Context, Group, Need, Sample
 from ..limits import Limits
-from ..verdicts import Figure, Result, Verdict, skipped, worst
+from ..verdicts import Figure, Result, Verdict, skipped
 from .pcie_errors import LINK
 from .throttle_reasons import HISTORY
 
@@ -63,10 +63,11 @@ def run(context: Context) -> Result:
     judged, notes = common.from_log(context, logged)
     found += judged
     figures += common.log_figures(context, logged)
-    if problem and worst(one.verdict for one in found) not in (Verdict.FAIL, Verdict.WARN):
-        return skipped(
-            f"what the kernel has said since the run began cannot be read: {problem.why}", problem.advice
-        )
+    if problem:
+        unread = f"what the kernel has said since the run began cannot be read: {problem.why}"
+        if not found:
+            return skipped(unread, problem.advice)
+        found.append(common.Finding(Verdict.UNKNOWN, unread, problem.advice))
     took = f"{minutes:.0f} min" if spent >= 60 else f"{spent:.0f} s"
     good = "no new Xid, no new error of a link or of memory, no throttling"
     return common.conclude(
@@ -185,8 +186,8 @@ CHECK = Check(
     "and what the sensors read while the run worked.",
     expects="Nothing new: no Xid, no error of memory or of a link that could not be corrected, at most 8 replays a minute (DCGM's limit; "
     "WARN), no slowdown by heat, hardware or power supply, and the margin of the profile (`stop_margin_c`) to each card's own "
-    "limit (at the limit FAIL, closer than the margin WARN). SKIP where the kernel's log cannot be read, UNKNOWN where no reading of "
-    "the sensors was kept.",
+    "limit (at the limit FAIL, closer than the margin WARN). A kernel's log that cannot be read is SKIP, and UNKNOWN beside a "
+    "warning; UNKNOWN is also where no reading of the sensors was kept, or where they do not tell of slowdowns.",
     fails="The card stands rest and not work. Heat: fans, dust, air, a lower power limit. Xid 79 or power brake: power supply and cable. "
     "Replays and AER: riser and slot. Memory: reset, run again, replace.",
     run=run,

@@ -87,16 +87,17 @@ class _Judge:
         )
 
     def _clock(self, name: str, gpu: int) -> float | None:
-        """The mean meanwhile; one that is far too low without the power limit being the reason is noted."""
-        samples = self.done.during(name, gpu)
-        # A reading takes a moment: one at the edge of a phase may be of a card that rests.
-        busy = compute.sm_mhz(sample for sample in samples if "idle" not in sample.reasons)
+        """The mean under load; one that is far too low without the power limit being the reason is noted."""
+        # A reading takes a moment: one at the edge of a phase may be of a card that rests. Its clock would lower the peak that a
+        # slow card is judged by, and some cards name their power limit at rest, too.
+        samples = [sample for sample in self.done.during(name, gpu) if "idle" not in sample.reasons]
+        busy = compute.sm_mhz(samples)
         most = (self.devices.get(gpu, {}).get("max_clocks") or {}).get("sm_mhz")
         capped = any("sw_power_cap" in sample.reasons for sample in samples)
         if busy is not None and most and busy < _LEAST_OF_CLOCK * most and not capped:
             says = f"GPU {gpu} ran at {busy:.0f} of {most:.0f} MHz, and its power limit was not the reason"
             self.held.setdefault(gpu, says)
-        return compute.sm_mhz(samples)
+        return busy
 
     def _correct(self, name: str, line: Mapping[str, Any]) -> None:
         gpu, error = int(line["gpu"]), compute.number(line.get("error"))

@@ -101,9 +101,13 @@ def says(found: Reading) -> str:
         for gpu, one in readings.items()
     }
     bad = [f"GPU {gpu} for {words.long(seconds)}" for gpu, seconds in slowed.items() if seconds]
-    parts.append(
-        f"held back by heat or hardware: {', '.join(bad)}" if bad else "never held back by heat or hardware"
-    )
+    untold = ", ".join(f"GPU {gpu}" for gpu in series.untold(found.samples))
+    if bad:
+        parts.append(f"held back by heat or hardware: {', '.join(bad)}")
+    if untold:
+        parts.append(f"the driver did not tell whether heat or hardware held back {untold}")
+    if not bad and not untold:
+        parts.append("never held back by heat or hardware")
     return "; ".join(parts)
 
 
@@ -261,14 +265,20 @@ def _limit(field: str, readings: Mapping[int, Sequence[Sample]], run: Run) -> tu
 
 
 def _lanes(axes: Axes, readings: Mapping[int, Sequence[Sample]], shown: Span) -> None:
-    """One lane a GPU: when its clocks were held back, and by what."""
+    """One lane a GPU: when its clocks were held back, and by what, or when nobody told."""
     from matplotlib.patches import Patch
 
-    kinds: tuple[tuple[str, frozenset[str], dict[str, Any]], ...] = (
+    kinds: list[tuple[str, frozenset[str], dict[str, Any]]] = [
         ("power limit (no defect)", series.POWER, {"facecolor": LINE, "edgecolor": "none"}),
         ("heat", series.THERMAL, {"facecolor": FAIL, "edgecolor": "none"}),
         ("hardware", series.HARDWARE, {"facecolor": WARN, "edgecolor": INK, "hatch": "////", "lw": 0}),
-    )
+    ]
+    if any(series.untold(samples) for samples in readings.values()):
+        # An empty lane would say that there was nothing.
+        kinds.insert(
+            0,
+            ("not told", series.NOT_TOLD, {"facecolor": PAPER, "edgecolor": SOFT, "hatch": "....", "lw": 0}),
+        )
     least = (shown.end - shown.begin) * _LEAST
     for lane, samples in enumerate(readings.values()):
         step = series.interval(samples)
@@ -285,7 +295,7 @@ def _lanes(axes: Axes, readings: Mapping[int, Sequence[Sample]], shown: Span) ->
     axes.spines["left"].set_visible(False)
     axes.legend(
         handles=[Patch(label=name, **look) for name, _unused, look in kinds], loc="lower left", bbox_to_anchor=(0.135, 0.99),
-        ncols=3, handlelength=1.1, handleheight=0.8, borderaxespad=0.1, columnspacing=1.6,
+        ncols=len(kinds), handlelength=1.1, handleheight=0.8, borderaxespad=0.1, columnspacing=1.6,
     )  # fmt: skip
 
 

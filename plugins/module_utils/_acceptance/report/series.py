@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ..check import Sample
+from ..telemetry import UNTOLD
 
 MOST_BUCKETS = 420
 """More points than this are not seen on a page, and make it heavy."""
@@ -21,6 +22,8 @@ MOST_BUCKETS = 420
 THERMAL = frozenset({"sw_thermal", "hw_thermal"})
 HARDWARE = frozenset({"hw_slowdown", "power_brake"})
 POWER = frozenset({"sw_power_cap"})
+NOT_TOLD = frozenset({UNTOLD})
+"""Whether one of the first two was there is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,11 @@ def held_back(samples: Sequence[Sample], reasons: frozenset[str], step: float) -
         else:
             found.append((sample.at, stop))
     return found
+
+
+def untold(samples: Iterable[Sample]) -> list[int]:
+    """The GPUs of which the driver did not always tell whether heat or hardware held them back."""
+    return sorted({sample.gpu for sample in samples if NOT_TOLD & set(sample.reasons)})
 
 
 def merged(spans: Sequence[tuple[float, float]], least: float) -> list[tuple[float, float]]:

@@ -106,7 +106,16 @@ def _burned(found: Reading) -> list[Tile]:
         Tile("Gaps", str(len(told["gaps"])), "", "stretches of time without readings"),
     ]
     if found.samples:
-        tiles.append(Tile("Slowed by heat or hardware", words.long(slowed), "", "all GPUs together"))
+        untold = series.untold(found.samples)
+        text = "not told" if untold and not slowed else words.long(slowed)
+        beside = (
+            "all GPUs together"
+            if not untold
+            else "at least, all GPUs together"
+            if slowed
+            else "by the driver"
+        )
+        tiles.append(Tile("Slowed by heat or hardware", text, "", beside))
     return tiles
 
 

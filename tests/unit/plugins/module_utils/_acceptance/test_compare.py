@@ -104,6 +104,37 @@ def test_checks_and_figures_of_one_run_alone():
     }
 
 
+def test_what_another_suite_does_not_have_is_told_and_no_regression():
+    figures = [
+        Figure("256 MiB", 20.0, "GB/s", better="higher"),
+        Figure("1024 MiB", 21.0, "GB/s", better="higher"),
+    ]
+    full = run(entry("all_reduce", figures=figures), entry("p2p"), suite="full")
+    quick = run(entry("all_reduce", figures=figures[:1]), suite="quick")
+    found = compare(full, quick)
+    told = "\n".join(lines(found))
+
+    assert found.regressions == ()
+    assert {(row.check, row.figure): row.note for row in found.rows if row.note} == {
+        ("all_reduce", "1024 MiB"): "the second run has no such figure; it is of another suite",
+        ("p2p", ""): "the second run has no such check; it is of another suite",
+    }
+    assert "p2p" in told and "1024 MiB" in told
+    assert "no regression" in told
+
+
+def test_a_check_that_is_gone_from_the_same_suite_is_a_regression():
+    found = compare(run(entry("a"), entry("b")), run(entry("b")))
+
+    assert [(row.check, row.note) for row in found.regressions] == [("a", "the second run has no such check")]
+
+
+def test_a_check_that_is_worse_in_another_suite_is_a_regression():
+    [row] = compare(run(entry(), suite="full"), run(entry(verdict=Verdict.FAIL), suite="demo")).regressions
+
+    assert (row.before, row.after) == ("PASS", "FAIL")
+
+
 def test_another_unit_is_not_compared():
     row = figure_row(measured(200.0), measured(0.2, unit="PFLOPS"))
 

@@ -39,6 +39,22 @@ def test_what_nobody_confirmed_is_called_a_proposal():
 
 
 @pytest.mark.parametrize(
+    ("given", "value", "verdict", "expected", "source"),
+    [
+        ({"matmul_warn_share": 0.6}, 0.65, Verdict.PASS, 0.6, "limits.matmul_warn_share of the profile"),
+        ({"matmul_warn_share": 0.6}, 0.59, Verdict.FAIL, 0.6, "limits.matmul_warn_share of the profile"),
+        ({"matmul_warn_share": 0.95}, 0.8, Verdict.WARN, 0.95, "limits.matmul_warn_share of the profile"),
+        ({"matmul_fail_share": 0.95}, 0.92, Verdict.FAIL, 0.95, "limits.matmul_fail_share of the profile"),
+        ({"matmul_fail_share": 0.95}, 0.96, Verdict.PASS, 0.95, "limits.matmul_fail_share of the profile"),
+        ({"matmul_warn_share": 0.6, "matmul_fail_share": 0.7}, 0.65, Verdict.FAIL, 0.7, "limits.matmul_fail_share of the profile"),
+        ({"matmul_warn_share": 0.7, "matmul_fail_share": 0.6}, 0.65, Verdict.WARN, 0.7, "limits.matmul_warn_share of the profile"),
+    ],
+)  # fmt: skip
+def test_what_is_called_good_is_never_a_failure(given, value, verdict, expected, source):
+    assert Limits(given).share("matmul", value) == (verdict, expected, source)
+
+
+@pytest.mark.parametrize(
     ("value", "verdict"),
     [
         (0.90, Verdict.PASS),

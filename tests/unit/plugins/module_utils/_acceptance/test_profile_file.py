@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.limits import TABLE
 from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.profile import Profile, Targets
 from ansible_collections.gpumesh.fleet.plugins.module_utils._acceptance.profile_file import (
     ProfileError,
@@ -102,6 +103,18 @@ def test_every_problem_is_told_at_once():
         "nvidia_smi",
     }
     assert not any(problem.endswith(".") for problem in found)
+
+
+@pytest.mark.parametrize("name", sorted(limit.name for limit in TABLE if limit.unit == "share"))
+def test_a_share_that_switches_a_check_off_is_refused(name):
+    with pytest.raises(ProfileError, match=rf"limits.{name}: 5 is not at least 0 and at most 1"):
+        parse(json.dumps({"limits": {name: 5}}))
+    assert parse(json.dumps({"limits": {name: 1}})).limits == {name: 1.0}
+
+
+def test_a_threshold_that_is_no_share_has_no_upper_bound():
+    given = {"rest_margin_c": 20, "all_reduce_warn_gb_s": 460}
+    assert parse(json.dumps({"limits": given})).limits == given
 
 
 def test_a_key_that_is_not_known_is_refused_with_those_that_are():

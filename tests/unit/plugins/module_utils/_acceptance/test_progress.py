@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 
 import pytest
@@ -102,6 +103,25 @@ def test_elsewhere_there_are_plain_lines(clock):
         "1/1      matmul: 1 min 00 s of about 1 min 00 s 50%, bf16 on GPU 1",
         "1/1 PASS    matmul                 254 TFLOPS on each GPU",
     ]
+
+
+class Gone(io.StringIO):
+    """A terminal that was closed."""
+
+    def isatty(self):
+        return True
+
+    def write(self, text):
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_terminal_that_was_closed_stops_nothing(clock):
+    progress = Progress(Gone(), clock)
+    progress.plan(1, 40)
+    progress.begin(MATMUL, 1)
+    progress.hear(HALF)
+    progress.end(entry_of(MATMUL, passed("254 TFLOPS on each GPU")))
+    progress.close()
 
 
 @pytest.mark.parametrize(

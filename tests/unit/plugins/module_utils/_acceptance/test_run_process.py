@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -52,7 +53,7 @@ class Tool:
             "GPUMESH_ACCEPTANCE_LOCK": str(folder / "lock"),
         }
 
-    def start(self, *more):
+    def start(self, *more, stream=subprocess.PIPE):
         return subprocess.Popen(
             [
                 sys.executable,
@@ -69,8 +70,8 @@ class Tool:
                 ),
                 *more,
             ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=stream,
+            stderr=stream,
             text=True,
             env=self.environment,
         )
@@ -80,12 +81,13 @@ class Tool:
         out, err = process.communicate(timeout=120)
         return process.returncode, out, err
 
-    def in_the_workload(self):
+    def in_the_workload(self, meanwhile=lambda: None):
         """Wait until it runs; the processes of it."""
         pids = self.workloads / "pids"
         for _ in range(1200):
             if pids.exists() and len(pids.read_text().split()) == 2:
                 return [int(pid) for pid in pids.read_text().split()]
+            meanwhile()
             time.sleep(0.05)
         raise AssertionError("the workload did not begin within a minute")
 
@@ -188,6 +190,33 @@ def test_a_service_that_is_stopped_leaves_what_there_is(hanging, number):
     assert process.returncode == 130
     assert all(gone(pid) for pid in pids)
     assert hanging.document()["state"] == "interrupted"
+
+
+def test_a_terminal_that_is_closed_does_not_take_the_end_of_the_run_with_it(hanging):
+    master, slave = os.openpty()
+    os.set_blocking(master, False)
+    shown = []
+
+    def read():
+        # A terminal that nobody reads from would hold the run up.
+        with contextlib.suppress(BlockingIOError):
+            shown.append(os.read(master, 1 << 16))
+
+    process = hanging.start(stream=slave)
+    os.close(slave)
+    pids = hanging.in_the_workload(read)
+    # From here on whatever is written ends in EIO.
+    os.close(master)
+    process.send_signal(signal.SIGHUP)
+    status = process.wait(timeout=60)
+    document = hanging.document()
+
+    assert b"\033[K" in b"".join(shown)
+    assert status == 130
+    assert all(gone(pid) for pid in pids)
+    assert document["state"] == "interrupted"
+    assert document["end"]
+    assert next(hanging.folder.glob("runs/*/junit.xml"))
 
 
 def test_an_impatient_user_breaks_nothing(hanging):

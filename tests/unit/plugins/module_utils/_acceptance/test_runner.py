@@ -149,6 +149,19 @@ def test_an_interrupt_keeps_what_there_is(go):
     ]
 
 
+def test_the_end_is_kept_before_anything_is_shown_of_it(tmp_path):
+    kept = []
+
+    class Shown(Progress):
+        def close(self):
+            assert kept[-1].state is State.COMPLETE
+
+    begun = run(device="cpu", label=Label.CPU, state=State.RUNNING, end=None)
+    machine = Machine(Profile(), "cpu", "quick", tmp_path)
+    selected = [Selected(check("a"))]
+    Runner(machine, begun, selected, Shown(io.StringIO()), lambda _folder, one: kept.append(one)).go()
+
+
 def test_a_simulated_workload_labels_its_check_and_the_run(go):
     def simulated(context):
         context.simulated_workload = True

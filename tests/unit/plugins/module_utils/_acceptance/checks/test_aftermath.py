@@ -226,6 +226,18 @@ def test_without_readings_heat_is_not_judged(tmp_path: Path) -> None:
         assert found.advice
 
 
+def test_readings_that_do_not_tell_of_a_slowdown_are_no_green(tmp_path: Path) -> None:
+    silent = Sample(at=BEGAN + 300, gpu=2, temperature_c=70, margin_c=20, reasons=("sw_power_cap", "untold"))
+    found = after(tmp_path, readings=samples(silent))
+    assert found.verdict is Verdict.UNKNOWN
+    assert f"{CARD} did not tell in 1 of 9 readings whether it was slowed down" in found.says
+    assert "no throttling" not in found.says
+    assert found.advice == "see `nvidia-smi -q -d PERFORMANCE`"
+    # One that tells of a slowdown elsewhere has failed.
+    slow = Sample(at=BEGAN + 310, gpu=2, temperature_c=70, margin_c=20, reasons=("hw_thermal",))
+    assert after(tmp_path, readings=samples(silent, slow)).verdict is Verdict.FAIL
+
+
 def test_a_file_that_is_cut_short_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     (tmp_path / "samples.jsonl").write_text("".join(map(line_of, samples())) + '{"at": 17642403')
     assert after(tmp_path, readings=[]).verdict is Verdict.PASS
@@ -239,6 +251,20 @@ def test_a_log_that_cannot_be_read_is_no_green(tmp_path: Path) -> None:
         assert found.advice
         # What is bad without it is bad.
         assert after(tmp_path, set_("aer/fatal", 1), log=log).verdict is Verdict.FAIL
+
+
+def test_a_log_that_cannot_be_read_is_told_beside_a_warning(tmp_path: Path) -> None:
+    warm = Sample(at=BEGAN + 300, gpu=2, temperature_c=89, margin_c=1, reasons=("sw_power_cap",))
+    for log in (None, []):
+        found = after(tmp_path, readings=samples(warm), log=log)
+        assert found.verdict is Verdict.UNKNOWN
+        assert "what the kernel has said since the run began cannot be read" in found.says
+        assert f"{CARD} came within 1 degrees of its own temperature limit" in found.says
+        assert "run" in found.advice and "see fans" in found.advice
+        # A failure stays one, and the log is told there, too.
+        bad = after(tmp_path, set_("aer/fatal", 1), log=log)
+        assert bad.verdict is Verdict.FAIL
+        assert "what the kernel has said since the run began cannot be read" in bad.says
 
 
 def test_a_simulated_card_that_is_lost_while_the_run_works(

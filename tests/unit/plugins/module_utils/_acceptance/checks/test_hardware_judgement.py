@@ -335,6 +335,7 @@ def test_readings_are_judged(name: str) -> None:
     found = result(check, fixture, profile, change)
     text = f"{found.says} | {found.advice}"
     assert verdicts({check: found}) == {check: verdict}, text
+    assert not found.says.startswith(";")
     for part in parts:
         assert part in text
     if verdict in ("FAIL", "WARN", "UNKNOWN", "SKIP"):

@@ -172,8 +172,47 @@ def test_a_low_clock_by_the_power_limit_is_no_matter_of_this_check():
     assert judged(at_600_mhz(0, 1, 2, 3, reasons=("sw_power_cap",))).verdict is Verdict.PASS
 
 
-def test_a_reading_of_a_card_that_rests_is_not_its_clock_under_load():
-    assert judged(at_600_mhz(0, 1, 2, 3, reasons=("idle",))).verdict is Verdict.PASS
+def at_rest(run, *reasons, last_only=True):
+    """The last reading of each phase, or every one, is of a card that rests already."""
+    return replace(
+        run,
+        samples=[
+            replace(one, sm_mhz=210.0, reasons=("idle", *reasons))
+            if number % 3 == 2 or not last_only
+            else one
+            for number, one in enumerate(run.samples)
+        ],
+    )
+
+
+def test_a_reading_of_a_card_that_rests_does_not_make_a_slow_card_pass():
+    slow = slowed(0.69)
+    assert judged(slow).verdict is Verdict.FAIL
+
+    result = judged(at_rest(slow))
+
+    assert result.verdict is Verdict.FAIL
+    assert "GPU 0 reaches 65% of its peak in tf32" in result.says
+    assert the(result, "bf16, share of the peak").value == 65.1
+    assert the(result, "bf16").expected == ">= 227.2 (90% of 252.4)"
+    assert judged(at_rest(told.matmul())).verdict is Verdict.PASS
+
+
+def test_where_all_readings_are_of_a_card_that_rests_its_clock_is_not_known():
+    good = judged(at_rest(told.matmul(), last_only=False))
+    slow = judged(at_rest(slowed(0.3), last_only=False))
+
+    assert (good.verdict, slow.verdict) == (Verdict.PASS, Verdict.WARN)
+    for result in (good, slow):
+        assert the(result, "bf16").source.startswith("nominal peak of the catalog")
+        assert "210 of 3090 MHz" not in result.says
+
+
+def test_a_power_limit_that_a_card_tells_of_at_rest_does_not_excuse_its_clock_under_load():
+    result = judged(at_rest(at_600_mhz(0, 1, 2, 3), "sw_power_cap"))
+
+    assert result.verdict is Verdict.WARN
+    assert "GPU 0 ran at 600 of 3090 MHz, and its power limit was not the reason" in result.says
 
 
 def test_one_that_is_locked_is_named_beside_its_siblings():

@@ -308,6 +308,15 @@ def test_regressions_are_counted_and_shown(tmp_path: Path) -> None:
     assert "The two runs are not of the same thing" not in words
 
 
+def test_what_another_suite_does_not_have_is_shown_and_no_regression(tmp_path: Path) -> None:
+    [full] = documents(tmp_path, "whole")
+    demo = {**full, "suite": "demo", "checks": [one for one in full["checks"] if one["name"] != "all_reduce"]}
+    words = compared(full, demo, tmp_path / "compare.html").words
+    assert "No regression" in words
+    assert "another suite: full, then demo".lower() in words.lower()
+    assert "The second run has no such check; it is of another suite." in words
+
+
 def test_a_run_against_itself_has_no_regression(tmp_path: Path) -> None:
     [one] = documents(tmp_path, "whole")
     words = compared(one, one, tmp_path / "compare.html").words
