@@ -73,10 +73,7 @@ class Burning:
         if not workers and self._are_gone():
             return {}
         self.refuse()
-        interpreter = self._machine.interpreter(PYTORCH)
-        if interpreter is None:
-            why, advice = self._machine.missing(PYTORCH)
-            raise FleetError(f"{why}, so nothing can burn", hint=advice[:1].upper() + advice[1:])
+        interpreter = self._interpreter()
         plan = self._plan
         shared = ["--device", plan.device, "--workers", str(workers), "--memory", f"{plan.memory:g}"]
         shared += ["--every", f"{plan.interval_s:g}", "--size", "small" if plan.device == CPU else "full"]
@@ -88,7 +85,7 @@ class Burning:
         """Look whether the GPUs can burn.
 
         Raises:
-            FleetError: there is none, one is cut into parts, or not every one answers at the beginning.
+            FleetError: there is none, one is cut into parts, not every one answers at the beginning, or nobody has PyTorch.
         """
         if not self._machine.workers:
             says = (self._machine.facts.get("driver") or {}).get("smi") or "no answer"
@@ -100,6 +97,14 @@ class Burning:
             self._refuse_parts()
             if not self.tally.cards:
                 self._refuse_without_all()
+        self._interpreter()
+
+    def _interpreter(self) -> str:
+        found = self._machine.interpreter(PYTORCH)
+        if found is None:
+            why, advice = self._machine.missing(PYTORCH)
+            raise FleetError(f"{why}, so nothing can burn", hint=advice[:1].upper() + advice[1:])
+        return found
 
     def _are_gone(self) -> bool:
         """Whether the GPUs that burned will not answer any more. Whoever is there may only have to load the driver."""

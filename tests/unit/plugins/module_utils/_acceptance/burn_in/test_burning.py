@@ -62,17 +62,27 @@ def test_a_gpu_that_is_cut_into_parts_is_refused_also_by_whoever_goes_on(
 
 
 @pytest.mark.parametrize("words", [[], ["--detach"]])
+@pytest.mark.parametrize(
+    ("mig", "python", "refusal"),
+    [("1", sys.executable, "GPU 0 is cut into parts"), ("0", "/nowhere/python3", "so nothing can burn")],
+)
 def test_what_cannot_burn_leaves_no_folder_behind_with_which_systemd_would_try_for_ever(
-    h100: SimulatedMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+    h100: SimulatedMachine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    mig: str,
+    python: str,
+    refusal: str,
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(files, "_SYSTEM_STATE", tmp_path / "state")
     monkeypatch.setenv("GPUMESH_ACCEPTANCE_LOCK", str(tmp_path / "lock"))
     (tmp_path / "bin/systemctl").write_text("#!/bin/sh\nexit 0\n")
     profile = tmp_path / "profile.json"
-    profile.write_text(json.dumps({"root": str(h100.sandbox.root)}))
-    assert h100.sandbox.smi("-mig", "1")[0] == 0
-    with pytest.raises(FleetError, match="GPU 0 is cut into parts"):
+    profile.write_text(json.dumps({"root": str(h100.sandbox.root), "interpreters": {"pytorch": python}}))
+    assert h100.sandbox.smi("-mig", mig)[0] == 0
+    with pytest.raises(FleetError, match=refusal):
         cli.main(["--profile", str(profile), *words])
     assert not (tmp_path / "state").exists()
 
