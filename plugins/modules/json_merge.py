@@ -10,6 +10,7 @@ short_description: Merge declared keys into a JSON file that others write, too
 description:
   - Keeps declared keys of a JSON file on the managed host as declared, and leaves all others alone.
   - Remembers what it wrote, so a key that is no longer declared is taken back, unless somebody has changed it since.
+  - A file that is there keeps its mode and its owner, and a link to it stays one.
 author: [gpumesh.fleet contributors (@gpumesh)]
 extends_documentation_fragment:
   - gpumesh.fleet.attributes
@@ -22,7 +23,7 @@ attributes:
     support: full
 options:
   path:
-    description: The JSON file, one object. It is created if missing.
+    description: The JSON file, one object. It is created if missing, for everybody to read and for root alone to write.
     type: path
     required: true
   declared:
@@ -59,6 +60,7 @@ document:
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,14 @@ def load(path: Path) -> dict[str, Any]:
     return document
 
 
+def rendered(path: Path, document: dict[str, Any]) -> files.Wanted:
+    """The file with this content. One that is there may hold a secret of somebody else's, so it keeps its mode and owner."""
+    content, present = documents.render(document), files.look(path)
+    if not present.exists:
+        return files.Wanted(path, content)
+    return files.Wanted(path, content, owner=str(present.uid), group=str(present.gid), mode=present.mode)
+
+
 def main() -> None:
     """Merge, and write what differs."""
     module = AnsibleModule(
@@ -86,7 +96,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    path, memory = Path(module.params["path"]), Path(module.params["memory"])
+    # Behind a link it is the file that is written.
+    path, memory = Path(os.path.realpath(module.params["path"])), Path(module.params["memory"])
     declared = module.params["declared"]
     try:
         present = load(path)
@@ -99,7 +110,7 @@ def main() -> None:
     merged = documents.three_way(present, last, declared)
     wanted = [files.Wanted(memory, documents.render(declared), mode=0o600)]
     if merged != present:
-        wanted.insert(0, files.Wanted(path, documents.render(merged)))
+        wanted.insert(0, rendered(path, merged))
     try:
         changes = files.compare(wanted)
         if changes and not module.check_mode:

@@ -7,6 +7,7 @@ usage: python3 - '{"tools": [...], "units": [...], "listen": "ADDRESS:PORT", "no
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -18,6 +19,18 @@ from pathlib import Path
 from typing import Any
 
 PROGRAMS = {"htop": "htop", "iotop-c": "iotop-c", "nvtop": "nvtop"}
+# What the role writes of each exporter, and what that reads only when it starts.
+FILES = {
+    "prometheus-node-exporter.service": (
+        "/etc/gpumesh/node-exporter.env",
+        "/etc/systemd/system/prometheus-node-exporter.service.d/gpumesh.conf",
+    ),
+    "gpumesh-gpu-metrics.service": (
+        "/etc/systemd/system/gpumesh-gpu-metrics.service",
+        "/usr/local/libexec/gpumesh-gpu-metrics",
+    ),
+    "nvidia-dcgm-exporter.service": ("/etc/systemd/system/nvidia-dcgm-exporter.service.d/gpumesh.conf",),
+}
 checks: list[dict[str, Any]] = []
 
 
@@ -84,16 +97,38 @@ def node(wanted: dict[str, Any]) -> None:
 
 def shown(unit: str) -> dict[str, str]:
     """What systemd says of a unit."""
-    asked = "--property=ActiveState,UnitFileState,NeedDaemonReload,MainPID"
+    asked = "--property=ActiveState,UnitFileState,NeedDaemonReload,MainPID,ExecMainStartTimestampMonotonic"
     done = subprocess.run(["systemctl", "show", asked, unit], check=False, capture_output=True, text=True)
     return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+
+
+def outlived(unit: str, state: dict[str, str]) -> bool:
+    """Whether a file of a unit was written after the unit's process had started."""
+    # By the clock that nobody sets: the time of day at the start may have been a wrong one.
+    start = int(state.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
+    if not start:
+        return False
+    now, age = time.time(), time.clock_gettime(time.CLOCK_MONOTONIC) - start
+    for path in FILES.get(unit, ()):
+        try:
+            written = os.stat(path).st_mtime
+        except OSError:
+            continue
+        # One from the future was written by a wrong clock, and would be newer than every restart.
+        if now - age < written <= now:
+            return True
+    return False
 
 
 def stale(unit: str, state: dict[str, str], wanted: dict[str, Any]) -> bool:
     """Whether a unit runs with settings that are not those of its files any more."""
     if state.get("NeedDaemonReload") == "yes":
         return True
-    if unit != "prometheus-node-exporter.service" or state.get("MainPID", "0") == "0":
+    if state.get("MainPID", "0") == "0":
+        return False
+    if outlived(unit, state):
+        return True
+    if unit != "prometheus-node-exporter.service":
         return False
     try:
         words = (
@@ -109,6 +144,8 @@ def stale(unit: str, state: dict[str, str], wanted: dict[str, Any]) -> bool:
 def main() -> None:
     """Print every check; with ``stale`` only the units that want a restart."""
     wanted = json.loads(sys.argv[1])
+    # What comes out of a template is a text before ansible-core 2.19.
+    wanted.update({name: int(wanted[name]) for name in ("gpus", "interval")})
     if "stale" in sys.argv[2:]:
         print(json.dumps([unit for unit in wanted["units"] if stale(unit, shown(unit), wanted)]))
         return

@@ -4,7 +4,8 @@
 usage: gpumesh-gpu-metrics [--once] [--interval SECONDS] FILE
 
 Names and units are those of nvidia_gpu_exporter, so that dashboards made for it show them. A value that a card does not have is left
-out. Where nvidia-smi does not answer, the file says so (`nvidia_smi_up 0`) and has no old values.
+out. Where nvidia-smi does not answer, the file says so (`nvidia_smi_up 0`) and has no old values. Where it cannot be written, there is
+none.
 """
 
 from __future__ import annotations
@@ -50,35 +51,79 @@ REASONS = ("clocks_event_reasons", "clocks_throttle_reasons")
 SLOWDOWNS = ("hw_thermal_slowdown", "hw_power_brake_slowdown", "sw_thermal_slowdown", "sw_power_cap")
 IDENTITY = ("uuid", "index", "name", "pci.bus_id", "driver_version", "serial")
 REFUSED = re.compile(r'Field "([^"]+)" is not a valid field')
+SECONDS = 60
+"""How long nvidia-smi may take."""
+HANGS = (
+    f"nvidia-smi did not answer within {SECONDS} seconds and was told to end; if it does not, the driver hangs: "
+    "see 'journalctl -k', and reboot the machine"
+)
 
 
 class Silent(Exception):
     """nvidia-smi gave no answer."""
 
 
-def ask(fields: list[str]) -> list[dict[str, str]]:
+class NvidiaSmi:
+    """The program, of which no second one is started while a first one hangs.
+
+    One that waits in the kernel for a driver that hangs cannot be killed, so nobody may wait for its end.
+    """
+
+    def __init__(self) -> None:
+        self.hung: subprocess.Popen[str] | None = None
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        """Exit status, and what it printed.
+
+        Raises:
+            Silent: with its reason.
+        """
+        if self.hung is not None:
+            if self.hung.poll() is None:
+                raise Silent(HANGS)
+            close(self.hung)
+            self.hung = None
+        try:
+            started = subprocess.Popen(
+                ["nvidia-smi", *arguments],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+                env={**os.environ, "LC_ALL": "C"},
+            )  # fmt: skip
+        except OSError as problem:
+            raise Silent(f"nvidia-smi: {problem}") from problem
+        try:
+            out, err = started.communicate(timeout=SECONDS)
+        except subprocess.TimeoutExpired as problem:
+            started.kill()
+            self.hung = started
+            raise Silent(HANGS) from problem
+        return started.returncode, out, err
+
+
+def close(program: subprocess.Popen[str]) -> None:
+    """Let go of the pipes of a program that has ended."""
+    for pipe in (program.stdout, program.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
+def ask(program: NvidiaSmi, fields: list[str]) -> list[dict[str, str]]:
     """One dict a GPU. A field that this branch of the driver does not know is left out, and taken off the list.
 
     Raises:
         Silent: with its reason.
     """
     while True:
-        try:
-            done = subprocess.run(
-                ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"],
-                check=False, capture_output=True, text=True, timeout=60, env={**os.environ, "LC_ALL": "C"},
-            )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired) as problem:
-            raise Silent(f"nvidia-smi: {problem}") from problem
-        unknown = REFUSED.search(done.stdout + done.stderr)
+        status, out, err = program.run(f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits")
+        unknown = REFUSED.search(out + err)
         if unknown and unknown[1] in fields:
             fields.remove(unknown[1])
             continue
-        rows = [row for row in csv.reader(done.stdout.splitlines(), skipinitialspace=True) if row]
+        rows = [row for row in csv.reader(out.splitlines(), skipinitialspace=True) if row]
         whole = [dict(zip(fields, row, strict=True)) for row in rows if len(row) == len(fields)]
         if not whole:
-            said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
-            raise Silent(f"nvidia-smi ended with status {done.returncode}: {said[-1]}")
+            said = (err or out).strip().splitlines() or ["it said nothing"]
+            raise Silent(f"nvidia-smi ended with status {status}: {said[-1]}")
         return whole
 
 
@@ -100,11 +145,13 @@ def escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
 
 
-def metrics(gpus: list[dict[str, str]], now: float) -> Iterator[str]:
+def metrics(gpus: list[dict[str, str]], now: float, interval: float) -> Iterator[str]:
     """Lines in Prometheus' text format."""
     simulated = any(gpu.get("serial", "").startswith("SIMULATED") for gpu in gpus)
     yield from family("up", "Whether nvidia-smi answered", [("", 1.0)])
+    # Both are for whoever has to know whether the values are old.
     yield from family("read_timestamp_seconds", "When the values were read", [("", now)])
+    yield from family("read_interval_seconds", "How often they are read", [("", interval)])
     mark = {"simulated": "true"} if simulated else {}
     named = [{"uuid": gpu["uuid"], "index": gpu["index"], **mark} for gpu in gpus]
     info = [
@@ -145,12 +192,22 @@ def family(name: str, about: str, values: list[tuple[str, float]]) -> Iterator[s
             yield f"nvidia_smi_{name}{tail} {f'{value:.0f}' if value.is_integer() else f'{value:.10g}'}"
 
 
-def write(path: Path, lines: list[str]) -> None:
-    """Put the file in place in one step: the collector never reads half of one."""
+def write(path: Path, lines: list[str]) -> str:
+    """Put the file in place in one step: the collector never reads half of one. What went wrong, or nothing."""
     half = path.with_name(f".{path.name}.new")
-    half.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    half.chmod(0o644)
-    half.replace(path)
+    try:
+        half.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        half.chmod(0o644)
+        half.replace(path)
+    except OSError as problem:
+        try:
+            # Old values would be taken for those of now.
+            path.unlink(missing_ok=True)
+            half.unlink(missing_ok=True)
+        except OSError:
+            return f"{path} cannot be written, and its old values cannot be taken away: {problem.strerror}"
+        return f"{path} cannot be written, so there are no values: {problem.strerror}"
+    return ""
 
 
 def main() -> int:
@@ -160,17 +217,17 @@ def main() -> int:
     options.add_argument("--interval", type=float, default=15.0)
     options.add_argument("file", type=Path)
     given = options.parse_args()
-    asked, last = fields(), ""
+    program, asked, last = NvidiaSmi(), fields(), ""
     while True:
         began = time.monotonic()
         try:
-            lines, says = list(metrics(ask(asked), time.time())), ""
+            lines, says = list(metrics(ask(program, asked), time.time(), given.interval)), ""
         except Silent as problem:
             lines, says = list(family("up", "Whether nvidia-smi answered", [("", 0.0)])), str(problem)
-        write(given.file, lines)
+        says = write(given.file, lines) or says
         if says != last:
             # Once for each change: the journal is no place for a line every 15 seconds.
-            print(says or "nvidia-smi answers again", file=sys.stderr)
+            print(says or "nvidia-smi answers again, and its values are in place", file=sys.stderr)
             last = says
         if given.once:
             return 1 if says else 0

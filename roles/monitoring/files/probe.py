@@ -6,6 +6,7 @@ usage: python3 - PACKAGE... < probe.py
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import importlib.util
 import json
@@ -40,13 +41,25 @@ def offered(names: list[str]) -> list[str]:
     return found
 
 
+def known(unit: str) -> bool:
+    """Whether systemd has it. Of an exporter whose package never came there are the settings, and nothing to stop."""
+    with contextlib.suppress(FileNotFoundError):
+        done = subprocess.run(
+            ["systemctl", "show", "--property=LoadState", unit], check=False, capture_output=True, text=True
+        )
+        return done.stdout.startswith("LoadState=") and "not-found" not in done.stdout
+    return False
+
+
+managed = [unit for unit, file in OURS.items() if Path(file).exists()]
 print(
     json.dumps(
         {
             "offered": offered(sys.argv[1:]),
             "python_apt": importlib.util.find_spec("apt") is not None,
             "package_lists": bool(glob.glob("/var/lib/apt/lists/*_Packages*")),
-            "managed": [unit for unit, file in OURS.items() if Path(file).exists()],
+            "managed": managed,
+            "known": [unit for unit in managed if known(unit)],
             "firewall": shutil.which("ufw", path="/usr/sbin:/usr/bin:/sbin:/bin") is not None,
         }
     )

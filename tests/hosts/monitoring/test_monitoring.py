@@ -140,6 +140,16 @@ def test_a_restart_that_was_missed_is_made_up_for(machine: Machine) -> None:
         assert machine.ssh(undo).returncode == 0
 
 
+def test_a_program_that_is_newer_than_what_runs_is_taken_up(machine: Machine, host) -> None:
+    """As after a run that wrote it, and failed before the restart."""
+    before = host.service("gpumesh-gpu-metrics").systemd_properties["MainPID"]
+    assert machine.ssh("sudo touch /usr/local/libexec/gpumesh-gpu-metrics").returncode == 0
+    assert "it runs with other settings" in machine.play("--tags", "gate").said
+    assert machine.play().returncode == 0
+    assert host.service("gpumesh-gpu-metrics").systemd_properties["MainPID"] not in ("0", before)
+    assert "changed=0" in machine.play().said
+
+
 def test_it_can_be_taken_away(machine: Machine, host) -> None:
     assert machine.play(monitoring_state="absent").returncode == 0
     assert not machine.reaches(9100)

@@ -3,16 +3,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from tests.acceptance_bench import SimulatedMachine
 
 PROGRAM = Path(__file__).parents[3] / "roles/monitoring/files/gpu_metrics.py"
+DASHBOARD = PROGRAM.with_name("grafana-dashboard.json")
 
 
 def once(folder: Path) -> tuple[int, str, str]:
@@ -114,3 +123,78 @@ def test_no_answer_is_told_and_leaves_no_values(
     assert says in said
     assert text.splitlines()[-1] == "nvidia_smi_up 0"
     assert "temperature" not in text
+
+
+@pytest.fixture
+def hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The program, with a nvidia-smi that neither answers nor ends, whatever signal it gets: as one in a driver that hangs."""
+    found = importlib.util.spec_from_file_location("gpu_metrics", PROGRAM)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    started = tmp_path / "started"
+    speaks(tmp_path, monkeypatch, f"echo $$ >>{started}\nexec sleep 20")
+    monkeypatch.setattr(module, "SECONDS", 0.5, raising=False)
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda _process: None)
+    yield module
+    for process in started.read_text().split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(process), signal.SIGKILL)
+
+
+def test_a_nvidia_smi_that_cannot_be_killed_leaves_no_old_values(
+    hung: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "gpu.prom"
+    file.write_text("nvidia_smi_up 1\n")
+    monkeypatch.setattr(sys, "argv", ["gpumesh-gpu-metrics", "--once", str(file)])
+    began = time.monotonic()
+    assert hung.main() == 1
+    assert time.monotonic() - began < 10
+    assert file.read_text().splitlines()[-1] == "nvidia_smi_up 0"
+    assert "the driver hangs" in capsys.readouterr().err
+
+
+def test_no_second_nvidia_smi_is_started_while_the_first_hangs(
+    hung: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = hung.NvidiaSmi()
+    for _round in range(3):
+        with pytest.raises(hung.Silent, match="the driver hangs"):
+            program.run("--query-gpu=uuid")
+    started = (tmp_path / "started").read_text().split()
+    assert len(started) == 1
+    # The driver came to itself again.
+    os.kill(int(started[0]), signal.SIGKILL)
+    program.hung.wait(timeout=10)
+    (tmp_path / "bin" / "nvidia-smi").write_text("#!/bin/sh\necho GPU-1\n")
+    (tmp_path / "started").write_text("")
+    assert program.run("--query-gpu=uuid") == (0, "GPU-1\n", "")
+
+
+def test_a_full_disk_leaves_no_old_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    SimulatedMachine(tmp_path, monkeypatch)
+    file = tmp_path / "gpu.prom"
+    assert once(tmp_path)[0] == 0
+    (tmp_path / ".gpu.prom.new").symlink_to("/dev/full")
+    done = subprocess.run(
+        [sys.executable, PROGRAM, "--once", file], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"{file} cannot be written, so there are no values: No space left on device\n"
+    assert not file.exists()
+    assert once(tmp_path)[0] == 0
+
+
+def test_the_dashboard_counts_a_machine_with_old_values_among_the_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SimulatedMachine(tmp_path, monkeypatch)
+    _status, text, _said = once(tmp_path)
+    assert "\nnvidia_smi_read_interval_seconds 15\n" in text
+    (panel,) = (one for one in json.loads(DASHBOARD.read_text())["panels"] if "is silent" in one["title"])
+    expression = panel["targets"][0]["expr"].replace('{machine=~"$machine"}', "")
+    assert expression == (
+        "count(nvidia_smi_up == 0 or time() - nvidia_smi_read_timestamp_seconds > 2 * nvidia_smi_read_interval_seconds + 120)"
+    )

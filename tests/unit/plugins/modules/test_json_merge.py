@@ -44,6 +44,37 @@ def test_a_file_that_says_the_same_is_not_written_anew(tmp_path: Path) -> None:
     assert (tmp_path / "daemon.json").read_text(encoding="utf-8") == '{"live-restore":true}'
 
 
+def test_a_private_file_stays_private_and_its_owners(tmp_path: Path) -> None:
+    path = tmp_path / "daemon.json"
+    path.write_text('{"proxies": {"http-proxy": "http://user:password@192.0.2.1"}}', encoding="utf-8")
+    path.chmod(0o600)
+    os.chown(path, 1234, 2345)
+    assert merge(tmp_path, {"live-restore": True})["changed"]
+    found = path.stat()
+    assert (found.st_mode & 0o7777, found.st_uid, found.st_gid) == (0o600, 1234, 2345)
+    assert not merge(tmp_path, {"live-restore": True})["changed"]
+
+
+def test_a_new_file_can_be_read_by_everybody_and_is_roots(tmp_path: Path) -> None:
+    assert merge(tmp_path, {"live-restore": True})["changed"]
+    found = (tmp_path / "daemon.json").stat()
+    assert (found.st_mode & 0o7777, found.st_uid, found.st_gid) == (0o644, 0, 0)
+
+
+def test_a_link_stays_and_the_file_behind_it_stays_private(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    path = tmp_path / "kept" / "docker.json"
+    path.write_text('{"a": 1}', encoding="utf-8")
+    path.chmod(0o600)
+    (tmp_path / "daemon.json").symlink_to(path)
+    result = merge(tmp_path, {"b": 2})
+    assert result["changed"]
+    assert len(result["diff"]) == 1
+    assert (tmp_path / "daemon.json").is_symlink()
+    assert path.stat().st_mode & 0o7777 == 0o600
+    assert content(tmp_path) == {"a": 1, "b": 2}
+
+
 @pytest.mark.parametrize("text", ["{", "[1]"])
 def test_a_broken_file_is_left_as_it_is(tmp_path: Path, text: str) -> None:
     (tmp_path / "daemon.json").write_text(text, encoding="utf-8")
