@@ -33,7 +33,7 @@ options:
     type: str
     required: true
   state:
-    description: V(absent) removes the link and every environment of the framework.
+    description: V(absent) removes the link, and the environments of the framework beyond O(keep).
     type: str
     choices: [present, absent]
     default: present
@@ -42,7 +42,7 @@ options:
     type: path
     default: /opt/gpumesh/frameworks
   name:
-    description: What the environment is to be called, such as V(2.13.0-cu130). A part of the lock's digest is added.
+    description: What the environment is to be called, such as V(2.13.0-cu130). A part of a digest of the lock and the Python is added.
     type: str
   lock:
     description: The lock, as C(uv pip compile --generate-hashes) writes it.
@@ -90,7 +90,7 @@ options:
     type: bool
     default: true
   keep:
-    description: How many environments to keep beside the one in use. Those that were in use last are kept.
+    description: How many environments to keep beside the one in use, or beside none. Those that were in use last are kept.
     type: int
     default: 1
 seealso:
@@ -195,6 +195,7 @@ def wanted(params: dict[str, Any], place: environments.Place) -> build.Wanted | 
         name=params["name"],
         lock=params["lock"],
         python=params["python"],
+        version=build.python_version(params["python"]),
         tool=params["tool"],
         uv=Path(params["uv"] or place.root / "uv" / "bin" / "uv"),
         sources=build.Sources(
@@ -208,12 +209,12 @@ def present(place: environments.Place, params: dict[str, Any], check: bool) -> t
     one, did = wanted(params, place), []
     key = one.key if one else params["key"]
     before = place.current()
+    gone = [folder.name for folder in place.halves() if folder.name != key]
     if one:
-        version = build.python_version(one.python)
-        if not build.is_whole(place, one, version):
+        if not build.is_whole(place, one):
             did.append(f"build {key}")
             if not check:
-                build.build(place, one, version, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+                build.build(place, one, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
     elif key not in place.whole():
         raise environments.EnvironmentsError(
             f"{key} of {place.framework} is not there to go back to; there is {', '.join(place.whole()) or 'nothing'}"
@@ -229,8 +230,7 @@ def present(place: environments.Place, params: dict[str, Any], check: bool) -> t
         did.append(f"put {key} into use" + (f" instead of {before}" if before else ""))
         if not check:
             environments.activate(place, key)
-    gone = [folder.name for folder in place.halves() if folder.name != key]
-    gone += environments.surplus(place, key, params["keep"])
+    gone += environments.surplus(place, key, before, params["keep"])
     for name in gone:
         did.append(f"remove {name}")
         if not check:
@@ -238,25 +238,29 @@ def present(place: environments.Place, params: dict[str, Any], check: bool) -> t
     return key, did
 
 
-def absent(place: environments.Place, check: bool) -> list[str]:
-    """Remove the link and all environments."""
-    did = []
-    if place.current():
-        did.append(f"take {place.current()} out of use")
+def absent(place: environments.Place, keep: int, check: bool) -> list[str]:
+    """Remove the link, and all environments but those to keep for the way back."""
+    did, before = [], place.current()
+    if before:
+        did.append(f"take {before} out of use")
         if not check:
-            place.link.unlink()
-    for folder in sorted(place.folder.iterdir()) if place.folder.is_dir() else []:
-        did.append(f"remove {folder.name}")
+            environments.deactivate(place)
+    halves = [folder.name for folder in place.halves()]
+    for name in [*halves, *environments.surplus(place, "", before, keep)]:
+        did.append(f"remove {name}")
         if not check:
-            environments.remove(folder)
-    if not check and place.folder.is_dir():
+            environments.remove(place.environment(name))
+    if not check and place.folder.is_dir() and not any(place.folder.iterdir()):
         place.folder.rmdir()
     return did
 
 
 def carried_out(place: environments.Place, params: dict[str, Any], check: bool) -> tuple[str, list[str]]:
     """What the state asks for."""
-    key, did = present(place, params, check) if params["state"] == "present" else ("", absent(place, check))
+    if params["state"] == "present":
+        key, did = present(place, params, check)
+    else:
+        key, did = "", absent(place, params["keep"], check)
     if not check and any(one.startswith("remove ") for one in did):
         environments.sweep(place.root)
     return key, did

@@ -149,6 +149,15 @@ def _replace(path: Path, content: bytes, uid: int, gid: int, mode: int) -> None:
         raise
 
 
+def _make_folder(path: Path) -> None:
+    """Make a folder and those above it, each of which everybody may read, whatever the umask."""
+    if path.is_dir():
+        return
+    _make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    path.chmod(0o755)
+
+
 def _link(path: Path, target: str) -> None:
     spare = path.with_name(f".{path.name}.gpumesh")
     spare.unlink(missing_ok=True)
@@ -162,7 +171,7 @@ def write(change: Change) -> None:
     if wanted.absent:
         wanted.path.unlink(missing_ok=True)
         return
-    wanted.path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(wanted.path.parent)
     if wanted.link is not None:
         _link(wanted.path, wanted.link)
         return

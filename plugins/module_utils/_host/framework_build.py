@@ -17,7 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .framework_environments import MARKER, SCHEMA, EnvironmentsError, Place, marker, remove, write
+from .framework_environments import (
+    BEGUN,
+    MARKER,
+    SCHEMA,
+    EnvironmentsError,
+    Place,
+    begin,
+    distrust,
+    marker,
+    remove,
+    write,
+)
 
 LOCK = "gpumesh.lock"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
@@ -65,20 +76,24 @@ class Wanted:
     """An environment as it is to be.
 
     Attributes:
+        version: that of the interpreter.
         tool: `uv` or `pip`, which installs; pip is for uv itself.
     """
 
     name: str
     lock: str
     python: str
+    version: str
     tool: str
     uv: Path
     sources: Sources
 
     @property
     def key(self) -> str:
-        """Its folder."""
-        return f"{self.name}-{self.digest[:12]}"
+        """Its folder: another Python gets another, so that the one in use stays until the new one is whole."""
+        # As in the role's templates/keys.json.j2; a test compares.
+        digest = hashlib.sha256(f"{minor(self.version)} {self.lock}".encode()).hexdigest()
+        return f"{self.name}-{digest[:12]}"
 
     @property
     def digest(self) -> str:
@@ -112,19 +127,17 @@ def minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def is_whole(place: Place, wanted: Wanted, version: str) -> bool:
-    """Whether the wanted environment is there, and for this Python."""
-    found = marker(place.environment(wanted.key))
-    return (
-        found.get("lock") == wanted.digest
-        and minor(str(found.get("python", ""))) == minor(version)
-        and (place.environment(wanted.key) / "bin" / "python").exists()
-    )
+def is_whole(place: Place, wanted: Wanted) -> bool:
+    """Whether the wanted environment is there, and its Python as well."""
+    folder = place.environment(wanted.key)
+    return marker(folder).get("lock") == wanted.digest and (folder / "bin" / "python").exists()
 
 
-def build(place: Place, wanted: Wanted, version: str, now: str) -> None:
+def build(place: Place, wanted: Wanted, now: str) -> None:
     """Build it where it will stay, and write its marker last."""
     folder = place.environment(wanted.key)
+    distrust(place.root)
+    begin(place.root)
     remove(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     steps = _by_pip if wanted.tool == "pip" else _by_uv
@@ -152,7 +165,7 @@ def build(place: Place, wanted: Wanted, version: str, now: str) -> None:
                 "framework": place.framework,
                 "key": wanted.key,
                 "lock": wanted.digest,
-                "python": version,
+                "python": wanted.version,
                 "packages": packages(folder),
                 "built": now,
             },
@@ -160,6 +173,8 @@ def build(place: Place, wanted: Wanted, version: str, now: str) -> None:
         )
         + "\n",
     )
+    # What is on the disk by now includes all of the cache.
+    (place.root / "cache" / BEGUN).unlink(missing_ok=True)
 
 
 def _by_uv(wanted: Wanted, folder: Path, lock: Path, framework: str) -> Iterator[list[str]]:
@@ -271,6 +286,9 @@ def make_lock(place: Place, uv: Path, requirements: Sequence[str], sources: Sour
         (folder / "requirements.in").write_text("\n".join(requirements) + "\n", encoding="utf-8")
         if before:
             (folder / LOCK).write_text(before, encoding="utf-8")
+        # An index that cannot hand out a part of a wheel has uv unpack all of it already for this.
+        if (place.root / "cache").is_dir():
+            begin(place.root)
         done = started(
             place,
             [

@@ -6,7 +6,9 @@
     <root>/<framework>                   a link to the one in use
 
 An environment is whole once its marker is there, which is written last. One without it was being built when something ended the
-build, and is built anew. This file is private to the gpumesh.fleet collection.
+build, and is built anew. What a build fetches is in doubt until then: a loss of power may have emptied files of the cache, and uv
+does not look again. So a note in the cache says in which boot a build began, and a build in another boot starts from what whole
+environments have. This file is private to the gpumesh.fleet collection.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import fcntl
 import glob
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,6 +30,11 @@ MARKER = "gpumesh.json"
 VARIABLES = "gpumesh_variables.pth"
 SCHEMA = 1
 LOCK_SECONDS = 3600.0
+# An environment, or the lock that it is being built from.
+KEY = re.compile(r"\.?.+-[0-9a-f]{12}(\.txt)?")
+#: The note in the cache that something is being built, with the boot in which that began.
+BEGUN = "gpumesh-begun"
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class EnvironmentsError(Exception):
@@ -160,6 +168,7 @@ def set_variables(folder: Path, variables: Mapping[str, str], carry_out: bool) -
 
 def activate(place: Place, key: str) -> None:
     """Put an environment into use, in one step."""
+    note_use(place)
     spare = place.root / f".{place.framework}.new"
     spare.unlink(missing_ok=True)
     spare.symlink_to(Path("envs", place.framework, key))
@@ -167,10 +176,24 @@ def activate(place: Place, key: str) -> None:
     os.utime(place.environment(key) / MARKER)
 
 
-def surplus(place: Place, current: str, keep: int) -> list[str]:
-    """Whole environments beyond those that are kept: the one in use, and those in use most lately before it."""
+def deactivate(place: Place) -> None:
+    """Take the environment in use out of it."""
+    note_use(place)
+    place.link.unlink()
+
+
+def note_use(place: Place) -> None:
+    """Let the environment in use be known as the one that was in use last, also among those that were built after it."""
+    if (path := place.environment(place.current()) / MARKER).exists():
+        os.utime(path)
+
+
+def surplus(place: Place, current: str, before: str, keep: int) -> list[str]:
+    """Whole environments beyond those that are kept: the one in use, the one before it, and those in use most lately before that."""
     others = [key for key in place.whole() if key != current]
-    others.sort(key=lambda key: (place.environment(key) / MARKER).stat().st_mtime_ns, reverse=True)
+    others.sort(
+        key=lambda key: (key == before, (place.environment(key) / MARKER).stat().st_mtime_ns), reverse=True
+    )
     return sorted(others[keep:])
 
 
@@ -194,6 +217,32 @@ def sweep(root: Path) -> None:
             for note in link.parent.glob(f"{glob.escape(link.name)}.*"):
                 note.unlink()
             link.unlink()
+
+
+def begin(root: Path) -> None:
+    """Say that from now on what is in the cache is in doubt."""
+    if not (root / "cache" / BEGUN).exists():
+        write(root / "cache" / BEGUN, BOOT.read_text(encoding="utf-8"))
+
+
+def distrust(root: Path) -> None:
+    """Remove what was fetched or built in a boot that ended before it was done, and what nobody can say that of."""
+    note = root / "cache" / BEGUN
+    if note.exists() and note.read_text(encoding="utf-8") == BOOT.read_text(encoding="utf-8"):
+        return
+    places = [Place(root, folder.name) for folder in sorted((root / "envs").glob("*"))]
+    # What was ever put into use was whole, whatever has become of its marker since; and somebody may have made other folders here.
+    halves = [
+        half
+        for place in places
+        for half in place.halves()
+        if KEY.fullmatch(half.name) and half.name != place.current()
+    ]
+    if halves or note.exists():
+        for half in halves:
+            remove(half)
+        sweep(root)
+    note.unlink(missing_ok=True)
 
 
 def write(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 MARKER = "gpumesh.json"
-# What an environment is called: its version, its build and the lock's digest.
+# What an environment is called: its version, its build, and a digest of its lock and Python.
 KEY = re.compile(r".+-[0-9a-f]{12}")
 # Folders of the system; what is below them may be a place for environments.
 SYSTEM = {

@@ -111,8 +111,23 @@ def test_a_machine_without_a_gpu_is_skipped_with_one_line(machine: Machine) -> N
     assert "changed=0" in played.said
 
 
-def test_one_that_is_not_wanted_any_more_goes_with_its_launcher(machine: Machine) -> None:
+def test_one_that_is_not_wanted_any_more_goes_with_its_launcher_and_comes_back(machine: Machine) -> None:
+    before = in_use(machine, "tensorflow")
     played = machine.play(ai_frameworks_tensorflow=False)
+    assert played.returncode == 0, played.said
+    left = machine.ssh(f"ls -d {ROOT}/tensorflow {ROOT}/envs/tensorflow/* /usr/local/bin/python-tensorflow")
+    assert left.stdout == f"{ROOT}/envs/tensorflow/{before}\n"
+    assert "TensorFlow" not in machine.ssh("run-parts /etc/update-motd.d").stdout
+    again = machine.play("--check", ai_frameworks_tensorflow=False)
+    assert "changed=0" in again.said, again.said
+    played = machine.play(playbook="rollback.yml")
+    assert played.returncode == 0, played.said
+    assert in_use(machine, "tensorflow") == before
+    assert machine.ssh("python-tensorflow -c 'import numpy'").returncode == 0
+
+
+def test_one_that_is_not_wanted_any_more_goes_for_good_where_nothing_is_kept(machine: Machine) -> None:
+    played = machine.play(ai_frameworks_tensorflow=False, ai_frameworks_keep=0)
     assert played.returncode == 0, played.said
     left = machine.ssh(
         f"ls -d {ROOT}/tensorflow {ROOT}/envs/tensorflow /usr/local/bin/python-tensorflow; ls {ROOT}/cache/archive-v0 | wc -l"

@@ -200,6 +200,12 @@ def test_one_that_proves_nothing_of_what_is_declared_fails(gate: Gate) -> None:
     assert "of those that are declared (vLLM) none can be had" in gate.fails()["a framework computes"]
 
 
+def test_a_gpu_that_answers_is_no_proof_of_any_framework(gate: Gate) -> None:
+    assert gate.fails() == {}
+    gate.wanted["unsupported"] = [{"framework": "jax", "title": "JAX", "says": "No wheel has kernels."}]
+    assert list(gate.fails()) == ["a framework computes"]
+
+
 def test_deferred_it_computes_nothing_and_claims_nothing(gate: Gate) -> None:
     gate.has("jax", "raise SystemExit(1)")
     gate.wanted |= {"deferred": True, "workers": 0}

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import multiprocessing
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -14,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.gpumesh.fleet.plugins.module_utils._host import framework_environments
 from ansible_collections.gpumesh.fleet.plugins.modules import framework_environment, framework_lock
 
 from tests.little_wheels import Gate, index, lock, wheel
 from tests.module_runner import run_module
 
+ROOT = Path(__file__).parents[4]
 UV = shutil.which("uv", path=os.environ.get("PATH", "") + os.pathsep + str(Path(sys.executable).parent))
 
 pytestmark = pytest.mark.skipif(UV is None, reason="there is no uv here; requirements-dev.txt has it")
@@ -120,6 +124,19 @@ def test_as_many_old_ones_are_kept_as_asked_for_the_last_used_first(frameworks: 
     assert alone["did"] == [f"remove {keys[0]}"]
 
 
+def test_the_one_in_use_is_kept_rather_than_a_later_one_that_never_was(frameworks: Frameworks) -> None:
+    one, two, three = (frameworks.wheel("little", version) for version in ("1.0", "2.0", "3.0"))
+    used = frameworks.put("jax", one)["key"]
+    frameworks.put("jax", two, use=False)
+    never = next(name for name in frameworks.environments("jax") if name != used)
+    frameworks.put("jax", three, use=False)
+    predicted = frameworks.put("jax", three, check=True)
+    done = frameworks.put("jax", three)
+    assert done["did"] == [f"put {done['key']} into use instead of {used}", f"remove {never}"]
+    assert predicted["did"] == done["did"]
+    assert frameworks.environments("jax") == sorted([used, done["key"]])
+
+
 def test_one_that_is_gone_is_no_way_back(frameworks: Frameworks) -> None:
     there = frameworks.put("jax", frameworks.wheel("little", "1.0"))["key"]
     refused = run_module(framework_environment.main, **frameworks.options(framework="jax", key="0.9-cpu-0"))
@@ -212,26 +229,88 @@ def test_variables_hold_in_their_environment_only(frameworks: Frameworks) -> Non
     assert frameworks.says("jax", show) == "None"
 
 
-def test_one_for_another_python_is_built_anew(frameworks: Frameworks) -> None:
+def test_one_for_another_python_is_built_beside_the_one_in_use(
+    frameworks: Frameworks, tmp_path: Path
+) -> None:
     little = frameworks.wheel("little", "1.0")
-    key = frameworks.put("jax", little)["key"]
-    marker = frameworks.root / "envs" / "jax" / key / "gpumesh.json"
-    marker.write_text(marker.read_text().replace(f'"python": "{sys.version_info[0]}.', '"python": "2.'))
-    assert frameworks.put("jax", little)["did"] == [f"build {key}"]
-    assert frameworks.put("jax", little)["changed"] is False
+    before = frameworks.put("jax", little)["key"]
+    # The Python that runs this, which says of itself that it is another.
+    other = tmp_path / "python"
+    other.write_text(
+        f'#!/bin/sh\ncase "$*" in *python_version*) echo 3.99.1 ;; *) exec {sys.executable} "$@" ;; esac\n'
+    )
+    other.chmod(0o755)
+    wheel = little.rename(tmp_path / little.name)
+    refused = run_module(
+        framework_environment.main,
+        **frameworks.options(framework="jax", name="1.0-cpu", lock=lock(wheel), python=str(other)),
+    )
+    assert "nothing that was in use has changed" in refused["msg"]
+    assert os.readlink(frameworks.root / "jax") == f"envs/jax/{before}"
+    assert frameworks.says("jax", "import little; print(little.VERSION)") == "1.0"
+    wheel.rename(little)
+    done = frameworks.put("jax", little, python=str(other))
+    assert done["did"] == [f"build {done['key']}", f"put {done['key']} into use instead of {before}"]
+    assert frameworks.put("jax", little, python=str(other))["changed"] is False
+    assert frameworks.put("jax", little)["did"] == [f"put {before} into use instead of {done['key']}"]
+
+
+def test_the_role_knows_what_an_environment_will_be_called(frameworks: Frameworks, tmp_path: Path) -> None:
+    # What the role gives to the module has no line's end at its end, as any file that is looked up.
+    text = lock(frameworks.wheel("little", "1.0")).rstrip()
+    (tmp_path / "jax.txt").write_text(text + "\n")
+    made = run_module(
+        framework_environment.main, **frameworks.options(framework="jax", name="1.0-cpu", lock=text)
+    )
+    variables = {
+        "__ai_frameworks_locked": [{"framework": "jax", "name": "1.0-cpu"}],
+        "__ai_frameworks_locks": {"jax": str(tmp_path / "jax.txt")},
+        "__ai_frameworks_state": {"python": platform.python_version()},
+    }
+    template = ROOT / "roles" / "ai_frameworks" / "templates" / "keys.json.j2"
+    done = subprocess.run(
+        ["ansible", "localhost", "-m", "ansible.builtin.template", "-a", f"src={template} dest={tmp_path}/keys.json",
+         "-e", json.dumps(variables)],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((tmp_path / "keys.json").read_text()) == {"jax": made["key"]}
 
 
 def test_absent_leaves_nothing_of_it_and_the_others_alone(frameworks: Frameworks) -> None:
     little = frameworks.wheel("little", "1.0")
     frameworks.put("jax", little)
     frameworks.put("pytorch", little)
-    gone = run_module(framework_environment.main, **frameworks.options(framework="jax", state="absent"))
+    absent = frameworks.options(framework="jax", state="absent", keep=0)
+    gone = run_module(framework_environment.main, **absent)
     assert gone["changed"]
     assert frameworks.environments("jax") == []
+    assert not (frameworks.root / "envs" / "jax").exists()
     assert not (frameworks.root / "jax").is_symlink()
     assert frameworks.says("pytorch", "import little; print(little.VERSION)") == "1.0"
-    again = run_module(framework_environment.main, **frameworks.options(framework="jax", state="absent"))
+    again = run_module(framework_environment.main, **absent)
     assert again["changed"] is False
+
+
+def test_absent_keeps_what_was_in_use_last_for_the_way_back(frameworks: Frameworks) -> None:
+    one, two, three = (frameworks.wheel("little", version) for version in ("1.0", "2.0", "3.0"))
+    used = frameworks.put("jax", one)["key"]
+    for never in (two, three):
+        frameworks.put("jax", never, use=False)
+    others = [name for name in frameworks.environments("jax") if name != used]
+    (frameworks.root / "envs" / "jax" / "9.0-cpu-half").mkdir()
+    absent = frameworks.options(framework="jax", state="absent")
+    predicted = run_module(framework_environment.main, check=True, **absent)
+    gone = run_module(framework_environment.main, **absent)
+    left = ["9.0-cpu-half", *others]
+    assert gone["did"] == [f"take {used} out of use", *(f"remove {name}" for name in left)]
+    assert predicted["did"] == gone["did"]
+    assert (gone["key"], gone["kept"]) == ("", [used])
+    assert not (frameworks.root / "jax").is_symlink()
+    assert run_module(framework_environment.main, **absent)["changed"] is False
+    back = run_module(framework_environment.main, **frameworks.options(framework="jax", key=used))
+    assert back["did"] == [f"put {used} into use"]
+    assert frameworks.says("jax", "import little; print(little.VERSION)") == "1.0"
 
 
 def test_a_folder_of_somebody_elses_in_the_place_of_the_link_stays(frameworks: Frameworks) -> None:
@@ -282,6 +361,62 @@ def test_killed_while_it_builds_and_run_again(frameworks: Frameworks) -> None:
     assert again["did"][0] == f"build {again['key']}"
     assert frameworks.says("jax", "import little; print(little.VERSION)") == "2.0"
     assert frameworks.environments("jax") == sorted([before, again["key"]])
+
+
+@pytest.mark.parametrize("end", ["power", "kill", "unknown"])
+def test_a_build_that_lost_its_power_is_not_built_again_from_what_it_left_in_the_cache(
+    frameworks: Frameworks, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str
+) -> None:
+    boot = tmp_path / "boot_id"
+    boot.write_text("the first\n")
+    monkeypatch.setattr(framework_environments, "BOOT", boot)
+    common, other = (
+        frameworks.wheel("common", "1.0", content="TEXT = 'whole'\n"),
+        frameworks.wheel("other", "1.0"),
+    )
+    frameworks.put("pytorch", other)
+    missing = frameworks.wheel("little", "1.0")
+    wanted, away = lock(common, missing), missing.rename(tmp_path / missing.name)
+    options = frameworks.options(framework="jax", name="1.0-cpu", lock=wanted)
+    assert run_module(framework_environment.main, **options)["failed"]
+    away.rename(missing)
+    # As far as a build gets that is ended just before it writes its marker.
+    done = run_module(framework_environment.main, **{**options, "use": False})
+    (half,) = (frameworks.root / "envs" / "jax").glob("1.0-cpu-*")
+    (half / "gpumesh.json").unlink()
+    note = frameworks.root / "cache" / framework_environments.BEGUN
+    assert not note.exists(), done
+    if end != "unknown":
+        note.write_text("the first\n")
+    if end != "kill":
+        boot.write_text("the second\n")
+        for lost in (frameworks.root / "cache").glob("archive-v*/*/common.py"):
+            lost.write_text("")
+    theirs = frameworks.root / "envs" / "mine" / "things"
+    theirs.mkdir(parents=True)
+    kept = next((frameworks.root / "cache").glob("archive-v*/*/common.py")).stat().st_ino
+    again = run_module(framework_environment.main, **options)
+    assert "failed" not in again, again
+    assert frameworks.says("jax", "import common; print(common.TEXT)") == "whole"
+    # Who was only killed need not fetch everything again; nor does anybody what is in use elsewhere.
+    fetched = next((frameworks.root / "jax").glob("lib/python3*/site-packages/common.py")).stat().st_ino
+    assert (fetched == kept) is (end == "kill")
+    assert frameworks.says("pytorch", "import other; print(other.VERSION)") == "1.0"
+    assert list((frameworks.root / "cache").glob("archive-v*/*/other.py"))
+    assert theirs.exists()
+    assert not note.exists()
+
+
+def test_what_a_failed_build_has_fetched_is_in_doubt_until_one_is_whole(frameworks: Frameworks) -> None:
+    little = frameworks.wheel("little", "1.0")
+    good, away = lock(little), little.rename(frameworks.root.parent / little.name)
+    options = frameworks.options(framework="jax", name="1.0-cpu", lock=good)
+    assert run_module(framework_environment.main, **options)["failed"]
+    note = frameworks.root / "cache" / framework_environments.BEGUN
+    assert note.read_text() == framework_environments.BOOT.read_text()
+    away.rename(little)
+    assert "failed" not in run_module(framework_environment.main, **options)
+    assert not note.exists()
 
 
 def test_what_a_killed_build_left_behind_goes_with_the_next_run(frameworks: Frameworks) -> None:

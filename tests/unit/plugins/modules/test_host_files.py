@@ -31,6 +31,17 @@ def test_files_are_written_once(tmp_path: Path) -> None:
     assert (second["changed"], second["changed_files"], second["diff"]) == (False, [], [])
 
 
+def test_folders_that_were_missing_are_open_to_readers_whatever_the_umask(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir(mode=0o700)
+    before = os.umask(0o077)
+    try:
+        run_module(host_files.main, files=[file(tmp_path / "there" / "one" / "two" / "a", "text\n")])
+    finally:
+        os.umask(before)
+    modes = [(tmp_path / name).stat().st_mode & 0o7777 for name in ("there", "there/one", "there/one/two")]
+    assert modes == [0o700, 0o755, 0o755]
+
+
 def test_check_mode_says_the_same_and_writes_nothing(tmp_path: Path) -> None:
     wanted = [file(tmp_path / "a", "new\n")]
     predicted = run_module(host_files.main, check=True, files=wanted)
