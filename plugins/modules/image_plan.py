@@ -246,7 +246,7 @@ def declared(params: dict[str, Any]) -> layers.Spec:
     variables = implied | params["variables"]
     for name in params["lock_folders"]:
         if name in variables:
-            variables[name] = contents.own_locks(Path(str(variables[name])).expanduser())
+            variables[name] = contents.own_locks(Path(str(variables[name])))
     return layers.Spec(
         os=params["os"],
         os_recipe=params["os_recipe"],

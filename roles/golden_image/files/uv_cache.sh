@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=sh
+#
 # Wheels that builds have fetched: copied to where uv looks for them, and back. Not mounted there: the environments of an image are hard
 # links to that folder, so it has to be in the layer, with nothing else in it in the end.
 #

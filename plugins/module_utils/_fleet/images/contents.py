@@ -46,9 +46,12 @@ def own_locks(folder: Path) -> dict[str, str]:
     """The locks of the user's own in a folder of locks: a digest of each, by its name.
 
     A lock that a build has made is left out. It came out of that build, which would not be the same any more the next time.
+
+    Args:
+        folder: need not be there; ``~`` is the home of whoever asks.
     """
     found = {}
-    for path in sorted(folder.glob("*.txt")):
+    for path in sorted(folder.expanduser().glob("*.txt")):
         content = path.read_bytes()
         if not content.startswith(MADE):
             found[path.name] = hashlib.sha256(content).hexdigest()
