@@ -2,7 +2,7 @@
 """Real golden images, built as a user builds them, in a store of their own.
 
 Run by `make image` (`tools/test image`): it takes minutes, a container engine and mmdebstrap. Every run declares a layer base that no
-run before it had: the engine keeps layers, and what a test finds built must not depend on them.
+run before it had: the engine keeps layers, and what a test finds built must not depend on them. All but the lowest go in the end.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,8 +120,28 @@ class Builder:
         return os.readlink(self.store / name / "current").removeprefix(f"{name}-v")
 
 
+def layers(which: str) -> set[str]:
+    """The layers that the engine keeps, by name; all of them, or those of a role."""
+    said = subprocess.run(
+        ["docker", "images", f"--filter=label={which}", "--format={{.Repository}}:{{.Tag}}"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return set(said.stdout.split())
+
+
 @pytest.fixture(scope="session")
-def builder(tmp_path_factory: pytest.TempPathFactory) -> Builder:
+def layers_go() -> Iterator[None]:
+    """Layers of these tests are of use to nobody else, but for the lowest one."""
+    before = layers("gpumesh.image.layer")
+    yield
+    gone = layers("gpumesh.image.layer") - layers("gpumesh.image.layer=os") - before
+    if gone:
+        # Where a test has failed, a container may still be in the way of one.
+        subprocess.run(["docker", "image", "rm", *gone], check=False, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def builder(tmp_path_factory: pytest.TempPathFactory, layers_go: None) -> Builder:
     """A store of its own; $GPUMESH_IMAGE_STORE names one to keep."""
     kept = os.environ.get("GPUMESH_IMAGE_STORE", "")
     store = Path(kept) if kept else tmp_path_factory.mktemp("images")
