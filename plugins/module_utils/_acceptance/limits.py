@@ -128,10 +128,10 @@ class Limits:
         """
         warn, source = self.get(f"{kind}_warn_share")
         fail, why = self.get(f"{kind}_fail_share")
-        if warn < fail and f"{kind}_fail_share" not in self._given:
-            # One that is declared alone is both bounds where it lies beyond the other.
-            fail = warn
-        elif warn < fail:
+        # One that is declared alone is both bounds where it lies beyond the other.
+        if f"{kind}_fail_share" not in self._given:
+            fail = min(fail, warn)
+        if warn < fail:
             warn, source = fail, why
         return grade(value, warn, fail), warn, source
 

@@ -20,14 +20,13 @@ case "$direction" in
     find "$mounted" -mindepth 1 -maxdepth 1 -name '.*' -mmin +1440 -exec rm -rf {} +
     fresh="$(mktemp -d "$mounted/.new-XXXXXXXX")" gone="$(mktemp -d "$mounted/.gone-XXXXXXXX")"
     # The indexes' answers are left out: they are asked again each time.
-    for part in CACHEDIR.TAG $(cd "$cache" && ls -d archive-v* wheels-v* 2>/dev/null || true); do
-      cp -a "$cache/$part" "$fresh"
+    for part in "$cache"/CACHEDIR.TAG "$cache"/archive-v* "$cache"/wheels-v*; do
+      if [ -e "$part" ]; then cp -a "$part" "$fresh"; fi
     done
     chmod 0700 "$fresh"
     # Of two builds at the same time, one's stays; a half one never has the name.
     if [ -d "$mounted/current" ]; then mv -T "$mounted/current" "$gone" || true; fi
-    mv -T "$fresh" "$mounted/current" || true
+    if mv -T "$fresh" "$mounted/current"; then echo kept; fi
     rm -rf "$gone" "$fresh"
-    echo kept
     ;;
 esac

@@ -198,13 +198,18 @@ class Burning:
         return run
 
 
+def profile_of(plan: Plan) -> Profile:
+    """What is declared of the machine that a plan is for."""
+    return load_profile(Path(plan.profile) if plan.profile else None)
+
+
 def burn(folder: Path, plan: Plan, *, as_service: bool, quiet: bool = False) -> int:
     """Begin, or go on, until it is over; the exit status that its verdict has.
 
     Args:
         as_service: the exit status is 0, so that systemd does not start it again because of its verdict.
     """
-    profile = load_profile(Path(plan.profile) if plan.profile else None)
+    profile = profile_of(plan)
     with store.alone(), runs.held(folder):
         if runs.is_over(folder):
             _say(f"{folder.name} is over already", quiet)

@@ -20,7 +20,7 @@ from ..judgement import USAGE
 from ..record import CUDA, DEVICES
 from ..run_command import load_profile
 from . import runs, service, status
-from .burning import Burning, burn
+from .burning import Burning, burn, profile_of
 from .plan import LEAST_INTERVAL_S, MOST_INTERVAL_S, STOP, Plan, PlanError
 
 _ABOUT = """\
@@ -166,7 +166,7 @@ def _refuse_beside_a_detached_one(base: Path) -> None:
 def _refuse(base: Path, plan: Plan) -> None:
     """What cannot burn is refused before there is a folder: systemd would try it for ever, and nobody would read why."""
     with store.alone():
-        Burning(base, plan, load_profile(Path(plan.profile) if plan.profile else None), quiet=True).refuse()
+        Burning(base, plan, profile_of(plan), quiet=True).refuse()
 
 
 def _detach(options: argparse.Namespace, plan: Plan) -> int:
